@@ -1,0 +1,1 @@
+"""Label a 3D scan by painting one slice."""

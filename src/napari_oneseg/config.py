@@ -1,0 +1,198 @@
+"""Every parameter of the method, declared once: one frozen dataclass per stage.
+
+A field carries its own documentation and limits; forms, command-line options and the documentation are derived from
+them (:func:`describe`). Values are checked on construction and unknown keys are refused (:meth:`Config.from_dict`).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import MISSING, Field, asdict, dataclass, field, fields
+from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
+
+from napari_oneseg.errors import InputError
+
+__all__ = [
+    "AnatomyConfig",
+    "Config",
+    "Direction",
+    "FeatureConfig",
+    "PreprocessingConfig",
+    "PropagationConfig",
+    "ScreeningConfig",
+    "TrainingConfig",
+    "describe",
+]
+
+Direction = Literal["both", "up", "down"]
+"""Towards both ends of the scan, towards higher slice indices only, or towards lower ones only."""
+
+
+def param(default: Any, doc: str, *, ge: float | None = None, le: float | None = None) -> Any:
+    """Declare a field with its documentation and its inclusive limits (applied to every element of a tuple)."""
+    return field(default=default, metadata={"doc": doc, "ge": ge, "le": le})
+
+
+@dataclass(frozen=True)
+class Config:
+    """What all stages' parameters have in common: checked values, and a dictionary form for files."""
+
+    def __post_init__(self) -> None:
+        hints = get_type_hints(type(self))
+        for entry in fields(self):
+            _check(type(self).__name__, entry, hints[entry.name], getattr(self, entry.name))
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """Build from a plain dictionary, such as one read from JSON.
+
+        Raises
+        ------
+        InputError
+            If a key is unknown or a value is outside its limits.
+        """
+        known = {entry.name for entry in fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise InputError(f"{cls.__name__} has no parameter {', '.join(unknown)}; it has {', '.join(sorted(known))}.")
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a dictionary of plain values that :meth:`from_dict` takes back."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+
+
+def _check(owner: str, entry: Field[Any], hint: Any, value: Any) -> None:
+    choices = get_args(hint) if get_origin(hint) is Literal else ()
+    if choices and value not in choices:
+        raise InputError(f"{owner}.{entry.name} must be one of {', '.join(map(str, choices))}, got {value!r}.")
+    for item in value if isinstance(value, tuple) else (value,):
+        if isinstance(item, str) or item is None:
+            continue
+        low, high = entry.metadata.get("ge"), entry.metadata.get("le")
+        # The comparison is written so that NaN fails it.
+        if not ((low is None or item >= low) and (high is None or item <= high)):
+            span = f"at least {low}" if high is None else f"between {low} and {high}"
+            raise InputError(f"{owner}.{entry.name} must be {span}, got {value!r}.")
+
+
+def describe(config: type[Config]) -> list[tuple[str, Any, str]]:
+    """Return (name, default, documentation) of each parameter, in order of declaration."""
+    return [
+        (entry.name, None if entry.default is MISSING else entry.default, entry.metadata["doc"])
+        for entry in fields(config)
+    ]
+
+
+@dataclass(frozen=True)
+class PreprocessingConfig(Config):
+    """From the scan's grey values and grid to the network's (paper 2.2: slices resized to 256 x 256)."""
+
+    working_size: int = param(256, "Longer side of the in-plane working grid, in pixels; the aspect ratio is kept.", ge=32, le=1024)
+    max_upsampling: float = param(4.0, "A small scan is enlarged at most by this factor.", ge=1.0, le=16.0)
+    low_percentile: float = param(0.5, "Grey values below this percentile of the scan are clipped.", ge=0.0, le=49.0)
+    high_percentile: float = param(99.5, "Grey values above this percentile of the scan are clipped.", ge=51.0, le=100.0)
+    contrast_limit: float = param(
+        4.0,
+        "Steepest slope of the grey-value mapping, relative to a linear one. Above 1 the mapping is a contrast-limited "
+        "histogram equalisation: it gives soft tissue its contrast back in a CT in full Hounsfield units, and suits MRI, "
+        "without knowing the modality.",
+        ge=1.0,
+        le=64.0,
+    )
+
+
+@dataclass(frozen=True)
+class FeatureConfig(Config):
+    """The information bottleneck and the ResNet-18 trunk (paper 1.3, eq. 1)."""
+
+    gabor_wavelengths: tuple[float, ...] = param((2.0, 4.0, 8.0), "Gabor scales: wavelengths in working pixels.", ge=2.0, le=64.0)
+    gabor_orientations: int = param(4, "Number of evenly spaced Gabor orientations.", ge=1, le=32)
+    gabor_size: int = param(15, "Side of the Gabor kernels in working pixels, odd.", ge=3, le=65)
+    widths: tuple[int, ...] = param((64, 128, 256, 512), "Channels of the four ResNet-18 stages, before the width factor.", ge=8, le=1024)
+    width_factor: float = param(0.25, "Factor on the stages' channels.", ge=0.05, le=2.0)
+    strides: tuple[int, ...] = param(
+        (2, 1, 2, 1, 2),
+        "Strides of the stem and of the four stages. Features come at the stem's stride; deeper stages may be coarser.",
+        ge=1,
+        le=2,
+    )
+    dilations: tuple[int, ...] = param(
+        (1, 1, 1, 1), "Dilations of the four stages, which stand in for the strides that were opened.", ge=1, le=8
+    )
+    channels: int = param(64, "Channels of the features.", ge=8, le=512)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.gabor_size % 2 == 0:
+            raise InputError(f"FeatureConfig.gabor_size must be odd, got {self.gabor_size}.")
+        if len(self.widths) != 4 or len(self.dilations) != 4 or len(self.strides) != 5:
+            raise InputError("FeatureConfig needs four widths, four dilations and five strides (stem and four stages).")
+
+    @property
+    def stride(self) -> int:
+        """Working pixels per feature position."""
+        return self.strides[0]
+
+    @property
+    def coarsest_stride(self) -> int:
+        """Working pixels per position of the deepest stage; working grids are multiples of it."""
+        return math.prod(self.strides)
+
+
+@dataclass(frozen=True)
+class ScreeningConfig(Config):
+    """Representative slices (paper 1.4)."""
+
+    clusters: int = param(6, "Clusters of slices per scan, one representative each, for self-learning.", ge=2, le=64)
+    min_content: float = param(
+        0.15, "A slice whose contrast is below this share of the scan's typical slice is background and never suggested.", ge=0.0, le=1.0
+    )
+
+
+@dataclass(frozen=True)
+class PropagationConfig(Config):
+    """Attention and propagation (paper 1.2 and 1.5)."""
+
+    window: int = param(13, "Side P of the square of reference positions that a position may copy from, odd.", ge=3, le=63)
+    end_area: float = param(
+        0.02, "A label has ended where its area falls below this share of its area on the slice it was painted on.", ge=0.0, le=1.0
+    )
+    end_agreement: float = param(
+        0.3, "A label has ended where forward-backward agreement of one step, averaged over the label, falls below this.", ge=0.0, le=1.0
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.window % 2 == 0:
+            raise InputError(f"PropagationConfig.window must be odd, got {self.window}.")
+
+
+@dataclass(frozen=True)
+class AnatomyConfig(Config):
+    """Generated anatomy: what the volumes that the default weights learn from look like."""
+
+    slices: int = param(12, "Slices of a generated volume.", ge=3, le=256)
+    size: int = param(160, "Rows and columns of a generated volume, in working pixels.", ge=32, le=512)
+    regions: tuple[int, int] = param((4, 14), "Least and greatest number of touching background regions.", ge=1, le=64)
+    organs: tuple[int, int] = param((3, 10), "Least and greatest number of organs: bodies that begin and end.", ge=0, le=64)
+    vessels: tuple[int, int] = param((1, 5), "Least and greatest number of tubes.", ge=0, le=64)
+    slices_per_size: tuple[float, float] = param(
+        (0.06, 0.7),
+        "Slices that an organ spans per working pixel of its diameter: small for thick slices, large for thin ones.",
+        ge=0.01,
+        le=4.0,
+    )
+
+
+@dataclass(frozen=True)
+class TrainingConfig(Config):
+    """Learning from generated anatomy: labels are copied through short sequences of slices."""
+
+    steps: int = param(600, "Optimisation steps.", ge=1, le=10_000_000)
+    batch: int = param(4, "Sequences per step.", ge=1, le=256)
+    sequence: int = param(4, "Slices of a sequence; the first is painted, the others are reached one after the other.", ge=2, le=16)
+    crop: int = param(128, "Rows and columns of the training crops, in working pixels.", ge=32, le=512)
+    learning_rate: float = param(1e-3, "Peak learning rate of Adam; it falls to zero along a cosine.", ge=0.0, le=1.0)
+    foreground: float = param(0.5, "Share of regions that count as painted; all others are background.", ge=0.0, le=1.0)
+    seed: int = param(0, "Seed of everything random.", ge=0)

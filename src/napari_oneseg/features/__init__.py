@@ -1,0 +1,1 @@
+"""From slices to features: the Gabor information bottleneck and the ResNet-18 trunk (paper 1.3)."""

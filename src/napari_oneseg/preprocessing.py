@@ -1,0 +1,132 @@
+"""From the scan's grey values and grid to the network's, and back.
+
+The network sees square pixels in a range of -1 to 1. The in-plane grid keeps the scan's physical aspect ratio, so a
+circle stays a circle whatever the shape and pixel size of the scan.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from napari_oneseg.config import PreprocessingConfig
+
+__all__ = ["WorkingGrid", "normalise", "working_grid"]
+
+_BINS = 512
+# Percentiles and histogram of a large scan are taken on a regular subset: they change by less than a bin.
+_MAX_SAMPLES = 4_000_000
+
+
+def normalise(array: NDArray[np.generic], config: PreprocessingConfig | None = None) -> NDArray[np.float32]:
+    """Map grey values to -1..1 by a contrast-limited histogram equalisation of the whole scan.
+
+    One mapping for the whole scan keeps a tissue's grey value equal in all slices, which the correspondence rests on.
+    The limit on the slope keeps air, a large part of most scans, from taking the range for its noise.
+
+    Parameters
+    ----------
+    array
+        Grey values, any shape, any unit.
+
+    Returns
+    -------
+    Same shape, float32, -1 to 1.
+    """
+    config = config or PreprocessingConfig()
+    sample = array.reshape(-1)[:: max(1, array.size // _MAX_SAMPLES)].astype(np.float32)
+    low, high = np.percentile(sample, [config.low_percentile, config.high_percentile])
+    if not high > low:  # nearly all voxels are equal: the few others are all there is to see
+        low, high = float(sample.min()), float(sample.max())
+        if not high > low:
+            low, high = float(array.min()), float(array.max())
+    counts, edges = np.histogram(sample, bins=_BINS, range=(low, high))
+    share = _limit_share(counts / max(counts.sum(), 1), config.contrast_limit / _BINS)
+    levels = np.concatenate([[0.0], np.cumsum(share)])
+    mapped = np.interp(array.astype(np.float32).ravel(), edges, 2.0 * levels / levels[-1] - 1.0)
+    return mapped.reshape(array.shape).astype(np.float32)
+
+
+def _limit_share(share: NDArray[np.float64], limit: float) -> NDArray[np.float64]:
+    """Cut a histogram at ``limit`` and spread what was cut evenly over the bins below it, until all fit."""
+    share = share.copy()
+    for _ in range(16):
+        excess = np.clip(share - limit, 0, None).sum()
+        if excess < 1e-6:
+            break
+        share = np.minimum(share, limit)
+        below = share < limit
+        if not below.any():
+            break
+        share[below] += excess / below.sum()
+    return share
+
+
+@dataclass(frozen=True)
+class WorkingGrid:
+    """The in-plane grids: the scan's own, the network's working grid, and the grid of the features.
+
+    Attributes
+    ----------
+    source
+        Rows and columns of the scan's slices.
+    working
+        Rows and columns of the network's input; multiples of the network's coarsest stride.
+    stride
+        Working pixels per feature position.
+    """
+
+    source: tuple[int, int]
+    working: tuple[int, int]
+    stride: int
+
+    @property
+    def features(self) -> tuple[int, int]:
+        """Rows and columns of the feature maps."""
+        return self.working[0] // self.stride, self.working[1] // self.stride
+
+    def to_working(self, slices: Tensor) -> Tensor:
+        """Resize (n, c, rows, columns) from the scan's grid to the working grid, with antialiasing."""
+        return _resize(slices, self.working)
+
+    def to_features(self, maps: Tensor) -> Tensor:
+        """Resize (n, c, rows, columns), for instance one-hot labels, to the feature grid: each position gets its mean."""
+        return _resize(maps, self.features)
+
+    def to_source(self, maps: Tensor) -> Tensor:
+        """Resize (n, c, rows, columns) from the feature grid to the scan's grid, smoothly."""
+        return _resize(maps, self.source)
+
+
+def _resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    if tuple(maps.shape[-2:]) == size:
+        return maps
+    return functional.interpolate(maps, size=size, mode="bilinear", antialias=True, align_corners=False)
+
+
+def working_grid(
+    shape: tuple[int, int], spacing: tuple[float, float], stride: int, multiple: int, config: PreprocessingConfig | None = None
+) -> WorkingGrid:
+    """Choose the working grid for slices of the given shape.
+
+    Parameters
+    ----------
+    shape
+        Rows and columns of the scan's slices.
+    spacing
+        Pixel size (rows, columns) in mm.
+    stride
+        Feature stride of the network.
+    multiple
+        The working grid's sides are multiples of this, the network's coarsest stride.
+    """
+    config = config or PreprocessingConfig()
+    extent = shape[0] * spacing[0], shape[1] * spacing[1]
+    pixel = max(max(extent) / config.working_size, min(spacing) / config.max_upsampling)
+    rows, columns = (max(1, round(length / pixel / multiple)) * multiple for length in extent)
+    return WorkingGrid(source=(int(shape[0]), int(shape[1])), working=(rows, columns), stride=stride)

@@ -1,0 +1,183 @@
+"""Windowed attention between two slices: the one operation that both learning and propagation use (paper 1.5).
+
+``readout(local_affinity(q, k, P), y)`` is eq. 8 and 9 of the paper: every target position copies a weighted mean of
+the values in the P x P window round the same position of the reference slice.
+
+Strategy: computed position by position, this is P x P shifted products, bound by memory traffic. Instead the map is
+cut into tiles of 8 x 8 queries; all their windows lie in one (8 + P - 1)-sided square of the reference, so a tile is
+one small matrix product whose entries outside a query's window are masked. About twice the arithmetic, but in matrix
+products. Tiles in which nothing can be copied are left out altogether.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+__all__ = ["LocalAffinity", "local_affinity", "readout", "tiles_within_reach"]
+
+TILE = 8
+
+
+@dataclass(frozen=True)
+class LocalAffinity:
+    """Attention weights between a target and a reference map, stored tile by tile.
+
+    Attributes
+    ----------
+    weights
+        Shape (batch, tiles, 64 queries, side x side reference positions), float, rows sum to 1.
+    tiles
+        Indices of the tiles that were computed, row-major over the tile grid; shared by the batch.
+    shape
+        Rows and columns of the maps.
+    window
+        Side P of the window.
+    """
+
+    weights: Tensor
+    tiles: Tensor
+    shape: tuple[int, int]
+    window: int
+
+    def dense(self) -> Tensor:
+        """Return the weights by position and window offset, shape (batch, rows, columns, P, P).
+
+        Entry [b, i, j, u, v] is the weight of reference position (i + u - P//2, j + v - P//2); 0 outside the map and
+        in tiles that were left out.
+        """
+        batch = self.weights.shape[0]
+        rows, columns = _tile_grid(self.shape)
+        side = TILE + self.window - 1
+        weights = self.weights.new_zeros(batch, rows * columns, TILE, TILE, side, side)
+        weights[:, self.tiles] = self.weights.view(batch, -1, TILE, TILE, side, side)
+        dense = weights.new_empty(batch, rows * columns, TILE, TILE, self.window, self.window)
+        for i in range(TILE):
+            for j in range(TILE):
+                dense[:, :, i, j] = weights[:, :, i, j, i : i + self.window, j : j + self.window]
+        dense = dense.view(batch, rows, columns, TILE, TILE, self.window, self.window).permute(0, 1, 3, 2, 4, 5, 6)
+        dense = dense.reshape(batch, rows * TILE, columns * TILE, self.window, self.window)
+        return dense[:, : self.shape[0], : self.shape[1]]
+
+
+def local_affinity(query: Tensor, key: Tensor, window: int, tiles: Tensor | None = None) -> LocalAffinity:
+    """Return the attention of each target position over the window round it (paper eq. 9).
+
+    ``a_ij = softmax over j in P(i) of <q_i, k_j> / sqrt(C)``. Positions outside the map take no part.
+
+    Parameters
+    ----------
+    query, key
+        Features of the target and of the reference slice, shape (batch, C, rows, columns), same dtype.
+    window
+        Side P of the square window, odd.
+    tiles
+        Boolean mask over the tile grid, as :func:`tiles_within_reach` returns it; by default all tiles.
+
+    Returns
+    -------
+    The weights, differentiable with respect to ``query`` and ``key``.
+    """
+    if query.shape != key.shape or query.ndim != 4:
+        raise ValueError(f"query and key must share one shape (batch, C, rows, columns), got {query.shape}, {key.shape}")
+    if window % 2 == 0:
+        raise ValueError(f"window must be odd, got {window}")
+    batch, channels, *size = query.shape
+    shape = size[0], size[1]
+    chosen = _chosen_tiles(tiles, shape, query.device)
+    queries = _cut(query, halo=0)[:, chosen].transpose(2, 3)  # (batch, tiles, 64, C)
+    keys = _cut(key, halo=window // 2)[:, chosen]  # (batch, tiles, C, side * side)
+    logits = torch.matmul(queries, keys).div_(math.sqrt(channels))
+    mask = _window_mask(window, query.device)
+    inside = _cut(query.new_ones(1, 1, *shape), halo=window // 2)[0, chosen].bool()  # (tiles, 1, side * side)
+    weights = logits.masked_fill_(~(mask & inside), -math.inf).softmax(-1)
+    if shape[0] % TILE or shape[1] % TILE:
+        # A query in the padding beyond the map may have nothing in reach: its row is 0 / 0 and is cut off later, but
+        # NaN would still reach the gradients.
+        weights = weights.nan_to_num(0.0)
+    return LocalAffinity(weights, chosen, shape, window)
+
+
+def readout(affinity: LocalAffinity, values: Tensor, fill: Tensor | float = 0.0) -> Tensor:
+    """Copy values from the reference slice with the given attention (paper eq. 8).
+
+    Parameters
+    ----------
+    affinity
+        From :func:`local_affinity`.
+    values
+        Shape (batch, L, rows, columns): the reference's grey values when learning, its labels when propagating.
+    fill
+        Value of the tiles that were left out, broadcastable to (batch, L, 1, 1).
+
+    Returns
+    -------
+    Shape (batch, L, rows, columns).
+    """
+    cut = _cut(values, halo=affinity.window // 2)[:, affinity.tiles]  # (batch, tiles, L, side * side)
+    copied = torch.matmul(affinity.weights, cut.transpose(2, 3).to(affinity.weights.dtype))  # (batch, tiles, 64, L)
+    rows, columns = _tile_grid(affinity.shape)
+    batch, labels = values.shape[:2]
+    if copied.shape[1] == rows * columns:
+        every = copied
+    else:
+        base = torch.as_tensor(fill, dtype=copied.dtype, device=copied.device)
+        base = base.expand(batch, labels, 1, 1).reshape(batch, 1, 1, labels)
+        every = base.expand(batch, rows * columns, TILE * TILE, labels).clone()
+        every[:, affinity.tiles] = copied
+    every = every.view(batch, rows, columns, TILE, TILE, labels).permute(0, 5, 1, 3, 2, 4)
+    return every.reshape(batch, labels, rows * TILE, columns * TILE)[..., : affinity.shape[0], : affinity.shape[1]]
+
+
+def tiles_within_reach(mask: Tensor, window: int) -> Tensor:
+    """Return which tiles can copy something from the set positions of ``mask`` through a window.
+
+    Parameters
+    ----------
+    mask
+        Boolean, shape (rows, columns), on the reference slice.
+    window
+        Side P of the window.
+
+    Returns
+    -------
+    Boolean, shape (tile rows, tile columns).
+    """
+    cut = _cut(mask[None, None].float(), halo=window // 2)[0, :, 0]  # (tiles, side * side)
+    return cut.amax(-1).view(_tile_grid((mask.shape[0], mask.shape[1]))) > 0
+
+
+def _tile_grid(shape: tuple[int, int]) -> tuple[int, int]:
+    return -(-shape[0] // TILE), -(-shape[1] // TILE)
+
+
+def _chosen_tiles(tiles: Tensor | None, shape: tuple[int, int], device: torch.device) -> Tensor:
+    if tiles is None:
+        rows, columns = _tile_grid(shape)
+        return torch.arange(rows * columns, device=device)
+    return torch.nonzero(tiles.flatten().to(device)).flatten()
+
+
+def _cut(maps: Tensor, halo: int) -> Tensor:
+    """Cut (batch, C, rows, columns) into tiles with a zero-padded halo: (batch, tiles, C, side * side)."""
+    batch, channels, height, width = maps.shape
+    rows, columns = _tile_grid((height, width))
+    side = TILE + 2 * halo
+    padded = functional.pad(maps, (halo, halo + columns * TILE - width, halo, halo + rows * TILE - height))
+    tiles = padded.unfold(2, side, TILE).unfold(3, side, TILE)  # (batch, C, rows, columns, side, side)
+    return tiles.permute(0, 2, 3, 1, 4, 5).reshape(batch, rows * columns, channels, side * side)
+
+
+@lru_cache(maxsize=8)
+def _window_mask(window: int, device: torch.device) -> Tensor:
+    """Return which positions of a tile's neighbourhood each of its queries may see: (64, side * side), boolean."""
+    side = TILE + window - 1
+    query = torch.arange(TILE, device=device)
+    place = torch.arange(side, device=device)
+    near = (place[None] >= query[:, None]) & (place[None] < query[:, None] + window)  # (8, side) along one axis
+    return (near[:, None, :, None] & near[None, :, None, :]).reshape(TILE * TILE, side * side)

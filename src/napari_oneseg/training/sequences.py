@@ -1,0 +1,81 @@
+"""Training examples: short sequences of neighbouring slices with the labels of the first to be carried to the last."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from napari_oneseg.config import AnatomyConfig, TrainingConfig
+from napari_oneseg.preprocessing import normalise
+from napari_oneseg.training.generate import GeneratedVolume, generate_volume
+
+__all__ = ["SequenceBatch", "generated_batch"]
+
+_MAX_LABELS = 12
+
+
+@dataclass(frozen=True)
+class SequenceBatch:
+    """A batch of sequences.
+
+    Attributes
+    ----------
+    slices
+        Normalised slices, shape (batch, sequence, 1, rows, columns), -1 to 1.
+    labels
+        Occupancy of each label at the feature grid, shape (batch, sequence, 1 + L, rows / s, columns / s), 0 to 1,
+        summing to 1; channel 0 is background. A region that the first slice does not show is background throughout:
+        it was not painted, so nothing may be copied into it.
+    """
+
+    slices: Tensor
+    labels: Tensor
+
+
+def generated_batch(
+    generator: torch.Generator, stride: int, config: TrainingConfig, anatomy: AnatomyConfig
+) -> SequenceBatch:
+    """Generate volumes and cut two sequences from each of them."""
+    slices, labels = [], []
+    while len(slices) < config.batch:
+        volume = generate_volume(generator, anatomy)
+        image = torch.from_numpy(normalise(volume.image.numpy()))
+        for _ in range(min(2, config.batch - len(slices))):
+            x, y = _cut_sequence(image, volume, generator, stride, config)
+            slices.append(x)
+            labels.append(y)
+    return SequenceBatch(torch.stack(slices), torch.stack(labels))
+
+
+def _cut_sequence(
+    image: Tensor, volume: GeneratedVolume, generator: torch.Generator, stride: int, config: TrainingConfig
+) -> tuple[Tensor, Tensor]:
+    count, rows, columns = image.shape
+
+    def integer(high: int) -> int:
+        return int(torch.randint(high, (1,), generator=generator))
+
+    # Sometimes every other slice: a scan of twice the slice distance.
+    gap = 2 if integer(5) == 0 and 2 * (config.sequence - 1) < count else 1
+    first = integer(count - gap * (config.sequence - 1))
+    order = torch.arange(first, first + gap * config.sequence, gap)[: config.sequence]
+    if integer(2):
+        order = order.flip(0)
+    top, left = integer(rows - config.crop + 1), integer(columns - config.crop + 1)
+    window = (order, slice(top, top + config.crop), slice(left, left + config.crop))
+    x, regions = image[window], volume.regions[window]
+    turns, mirror = integer(4), integer(2)
+    x, regions = torch.rot90(x, turns, (1, 2)), torch.rot90(regions, turns, (1, 2))
+    if mirror:
+        x, regions = x.flip(2), regions.flip(2)
+
+    seen = torch.unique(regions[0])
+    drawn = torch.rand(len(seen), generator=generator)
+    painted = seen[drawn < config.foreground][:_MAX_LABELS]
+    label_of = torch.zeros(volume.count, dtype=torch.int64)
+    label_of[painted] = torch.arange(1, len(painted) + 1)
+    one_hot = functional.one_hot(label_of[regions], _MAX_LABELS + 1).permute(0, 3, 1, 2).float()
+    return x[:, None], functional.avg_pool2d(one_hot, stride)
