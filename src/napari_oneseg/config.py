@@ -64,11 +64,20 @@ class Config:
 
 def _check(owner: str, entry: Field[Any], hint: Any, value: Any) -> None:
     choices = get_args(hint) if get_origin(hint) is Literal else ()
-    if choices and value not in choices:
-        raise InputError(f"{owner}.{entry.name} must be one of {', '.join(map(str, choices))}, got {value!r}.")
-    for item in value if isinstance(value, tuple) else (value,):
-        if isinstance(item, str) or item is None:
-            continue
+    if choices:
+        if value not in choices:
+            raise InputError(f"{owner}.{entry.name} must be one of {', '.join(map(str, choices))}, got {value!r}.")
+        return
+    kinds = get_args(hint) if get_origin(hint) is tuple else ()
+    if isinstance(value, tuple) != bool(kinds):
+        raise InputError(f"{owner}.{entry.name} must be {'several numbers' if kinds else 'one number'}, got {value!r}.")
+    if kinds and kinds[-1] is not ... and len(value) != len(kinds):
+        raise InputError(f"{owner}.{entry.name} must be {len(kinds)} numbers, got {value!r}.")
+    # Strict, because a file or a form may hold "13", 13.5 or true where a whole number is meant.
+    whole = (kinds[0] if kinds else hint) is int
+    for item in value if kinds else (value,):
+        if isinstance(item, bool) or not isinstance(item, int if whole else (int, float)):
+            raise InputError(f"{owner}.{entry.name} takes {'whole numbers' if whole else 'numbers'}, got {value!r}.")
         low, high = entry.metadata.get("ge"), entry.metadata.get("le")
         # The comparison is written so that NaN fails it.
         if not ((low is None or item >= low) and (high is None or item <= high)):
@@ -113,7 +122,7 @@ class FeatureConfig(Config):
     width_factor: float = param(0.25, "Factor on the stages' channels.", ge=0.05, le=2.0)
     strides: tuple[int, ...] = param(
         (2, 1, 2, 1, 2),
-        "Strides of the stem and of the four stages. Features come at the stem's stride; deeper stages may be coarser.",
+        "Strides of the stem and of the four stages. Features come at the first stage's stride; deeper stages may be coarser.",
         ge=1,
         le=2,
     )
@@ -132,7 +141,7 @@ class FeatureConfig(Config):
     @property
     def stride(self) -> int:
         """Working pixels per feature position."""
-        return self.strides[0]
+        return self.strides[0] * self.strides[1]
 
     @property
     def coarsest_stride(self) -> int:
@@ -178,11 +187,18 @@ class AnatomyConfig(Config):
     organs: tuple[int, int] = param((3, 10), "Least and greatest number of organs: bodies that begin and end.", ge=0, le=64)
     vessels: tuple[int, int] = param((1, 5), "Least and greatest number of tubes.", ge=0, le=64)
     slices_per_size: tuple[float, float] = param(
-        (0.06, 0.7),
+        (0.15, 0.8),
         "Slices that an organ spans per working pixel of its diameter: small for thick slices, large for thin ones.",
         ge=0.01,
         le=4.0,
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("regions", "organs", "vessels", "slices_per_size"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise InputError(f"AnatomyConfig.{name} must give the least value first, got {low}, {high}.")
 
 
 @dataclass(frozen=True)
@@ -191,7 +207,7 @@ class TrainingConfig(Config):
 
     steps: int = param(600, "Optimisation steps.", ge=1, le=10_000_000)
     batch: int = param(4, "Sequences per step.", ge=1, le=256)
-    sequence: int = param(4, "Slices of a sequence; the first is painted, the others are reached one after the other.", ge=2, le=16)
+    sequence: int = param(3, "Slices of a sequence; the first is painted, the others are reached one after the other.", ge=2, le=16)
     crop: int = param(128, "Rows and columns of the training crops, in working pixels.", ge=32, le=512)
     learning_rate: float = param(1e-3, "Peak learning rate of Adam; it falls to zero along a cosine.", ge=0.0, le=1.0)
     foreground: float = param(0.5, "Share of regions that count as painted; all others are background.", ge=0.0, le=1.0)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
@@ -42,14 +41,15 @@ def normalise(array: NDArray[np.generic], config: PreprocessingConfig | None = N
     sample = array.reshape(-1)[:: max(1, array.size // _MAX_SAMPLES)].astype(np.float32)
     low, high = np.percentile(sample, [config.low_percentile, config.high_percentile])
     if not high > low:  # nearly all voxels are equal: the few others are all there is to see
-        low, high = float(sample.min()), float(sample.max())
-        if not high > low:
-            low, high = float(array.min()), float(array.max())
+        low, high = float(array.min()), float(array.max())
     counts, edges = np.histogram(sample, bins=_BINS, range=(low, high))
-    share = _limit_share(counts / max(counts.sum(), 1), config.contrast_limit / _BINS)
+    if not counts.any():  # so few voxels that none lies between the percentiles
+        counts = np.ones_like(counts)
+    share = _limit_share(counts / counts.sum(), config.contrast_limit / _BINS)
     levels = np.concatenate([[0.0], np.cumsum(share)])
     mapped = np.interp(array.astype(np.float32).ravel(), edges, 2.0 * levels / levels[-1] - 1.0)
-    return mapped.reshape(array.shape).astype(np.float32)
+    result: NDArray[np.float32] = mapped.reshape(array.shape).astype(np.float32)
+    return result
 
 
 def _limit_share(share: NDArray[np.float64], limit: float) -> NDArray[np.float64]:
@@ -95,7 +95,7 @@ class WorkingGrid:
         return _resize(slices, self.working)
 
     def to_features(self, maps: Tensor) -> Tensor:
-        """Resize (n, c, rows, columns), for instance one-hot labels, to the feature grid: each position gets its mean."""
+        """Resize (n, c, rows, columns), such as one-hot labels, to the feature grid: each position gets its mean."""
         return _resize(maps, self.features)
 
     def to_source(self, maps: Tensor) -> Tensor:
@@ -110,7 +110,11 @@ def _resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def working_grid(
-    shape: tuple[int, int], spacing: tuple[float, float], stride: int, multiple: int, config: PreprocessingConfig | None = None
+    shape: tuple[int, int],
+    spacing: tuple[float, float],
+    stride: int,
+    multiple: int,
+    config: PreprocessingConfig | None = None,
 ) -> WorkingGrid:
     """Choose the working grid for slices of the given shape.
 

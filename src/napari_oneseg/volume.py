@@ -20,6 +20,12 @@ __all__ = ["Annotation", "Volume", "label_dtype", "through_plane_axis"]
 
 LabelArray = NDArray[np.unsignedinteger]
 
+SHEARED = (
+    "its grid is sheared (its axes are not perpendicular, as after a gantry tilt or an affine registration); resample "
+    "it to a grid with perpendicular axes first"
+)
+"""What is said of a scan whose axes are not perpendicular, wherever that shows."""
+
 
 def through_plane_axis(spacing: tuple[float, float, float]) -> int:
     """Return the array axis along which a scan was most likely acquired slice by slice.
@@ -69,7 +75,7 @@ class Volume:
     array: NDArray[np.generic]
     spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)
     origin: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    direction: NDArray[np.float64] = field(default_factory=lambda: np.eye(3)[:, ::-1].copy())
+    direction: NDArray[np.float64] = field(default_factory=np.eye(3)[:, ::-1].copy)
     slice_axis: int | None = None
     header: Mapping[str, str] = field(default_factory=dict)
 
@@ -77,10 +83,12 @@ class Volume:
         _check_scan(self.array)
         if len(self.spacing) != 3 or not all(np.isfinite(s) and s > 0 for s in self.spacing):
             raise InputError(f"Voxel spacing must be three positive numbers in mm, got {self.spacing}.")
+        if len(self.origin) != 3 or not np.isfinite(self.origin).all():
+            raise InputError(f"The scan's origin must be three numbers in mm, got {self.origin}.")
         if np.shape(self.direction) != (3, 3) or not np.allclose(
             np.asarray(self.direction).T @ self.direction, np.eye(3), atol=1e-3
         ):
-            raise InputError("The scan's direction must be three perpendicular unit vectors; this grid is sheared.")
+            raise InputError(f"This scan cannot be used: {SHEARED}.")
         axis = through_plane_axis(self.spacing) if self.slice_axis is None else self.slice_axis
         if axis not in (0, 1, 2):
             raise InputError(f"The slice axis must be 0, 1 or 2 (z, y or x), got {axis}.")
@@ -160,7 +168,9 @@ def _check_scan(array: NDArray[np.generic]) -> None:
                 f"The scan holds {bad} values that are NaN or infinite. Replace them, for instance by the value of air."
             )
     if array.min() == array.max():
-        raise InputError(f"All voxels of the scan have the same value ({array.flat[0]}): there is nothing to see in it.")
+        raise InputError(
+            f"All voxels of the scan have the same value ({array.flat[0]}), so it shows nothing; check the file."
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,7 +213,9 @@ class Annotation:
         complete = frozenset(int(index) for index in complete)
         outside = sorted(index for index in complete if not 0 <= index < len(labels))
         if outside:
-            raise AnnotationError(f"Complete slices {outside} lie outside the scan, whose slices are 0 to {len(labels) - 1}.")
+            raise AnnotationError(
+                f"Complete slices {outside} lie outside the scan, which has slices 0 to {len(labels) - 1}."
+            )
         painted = np.flatnonzero(labels.reshape(len(labels), -1).any(axis=1))
         if painted.size == 0:
             raise AnnotationError("The annotation is empty: paint at least one slice.")
@@ -219,5 +231,7 @@ class Annotation:
     def anchors(self, label: int) -> tuple[int, ...]:
         """Return the slices where ``label`` is known: those where it was painted, and the complete ones."""
         return tuple(
-            index for index in sorted(self.slices) if index in self.complete or bool((self.slices[index] == label).any())
+            index
+            for index in sorted(self.slices)
+            if index in self.complete or bool((self.slices[index] == label).any())
         )

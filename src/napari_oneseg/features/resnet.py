@@ -30,14 +30,15 @@ class BasicBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = self.relu(self.norm1(self.conv1(x)))
         y = self.norm2(self.conv2(y))
-        return self.relu(y + self.shortcut(x))
+        out: Tensor = self.relu(y + self.shortcut(x))
+        return out
 
 
 class FeatureNetwork(nn.Module):
     """``f = ResNet18(Gabor(x))`` (paper eq. 1): a stem, four stages of two basic blocks, and a head.
 
     Correspondence needs resolution and context at once. Every stage therefore contributes to the features by a 1 x 1
-    convolution; the coarse ones are enlarged to the stem's grid, and a 3 x 3 convolution merges the sum.
+    convolution; the coarse ones are enlarged to the first stage's grid, and a 3 x 3 convolution merges the sum.
 
     Parameters
     ----------

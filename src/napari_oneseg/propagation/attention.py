@@ -84,11 +84,11 @@ def local_affinity(query: Tensor, key: Tensor, window: int, tiles: Tensor | None
     The weights, differentiable with respect to ``query`` and ``key``.
     """
     if query.shape != key.shape or query.ndim != 4:
-        raise ValueError(f"query and key must share one shape (batch, C, rows, columns), got {query.shape}, {key.shape}")
+        raise ValueError(f"query and key must share a shape (batch, C, rows, columns), got {query.shape}, {key.shape}")
     if window % 2 == 0:
         raise ValueError(f"window must be odd, got {window}")
-    batch, channels, *size = query.shape
-    shape = size[0], size[1]
+    channels = query.shape[1]
+    shape = query.shape[2], query.shape[3]
     chosen = _chosen_tiles(tiles, shape, query.device)
     queries = _cut(query, halo=0)[:, chosen].transpose(2, 3)  # (batch, tiles, 64, C)
     keys = _cut(key, halo=window // 2)[:, chosen]  # (batch, tiles, C, side * side)

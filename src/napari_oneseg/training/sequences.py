@@ -39,7 +39,8 @@ def generated_batch(
     generator: torch.Generator, stride: int, config: TrainingConfig, anatomy: AnatomyConfig
 ) -> SequenceBatch:
     """Generate volumes and cut two sequences from each of them."""
-    slices, labels = [], []
+    slices: list[Tensor] = []
+    labels: list[Tensor] = []
     while len(slices) < config.batch:
         volume = generate_volume(generator, anatomy)
         image = torch.from_numpy(normalise(volume.image.numpy()))

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from napari_oneseg.config import AnatomyConfig, FeatureConfig, PropagationConfig, TrainingConfig
+from napari_oneseg.errors import InputError
 from napari_oneseg.features.resnet import FeatureNetwork
 from napari_oneseg.propagation.attention import local_affinity, readout
 from napari_oneseg.training.losses import label_copy_loss
@@ -38,7 +39,8 @@ def sequence_loss(network: FeatureNetwork, batch: SequenceBatch, window: int) ->
     for t in range(1, length):
         labels = readout(local_affinity(features[:, t], features[:, t - 1], window), labels)
         total = total + label_copy_loss(labels, batch.labels[:, t])
-    return total / (length - 1)
+    mean: Tensor = total / (length - 1)
+    return mean
 
 
 def train_on_generated(
@@ -62,11 +64,17 @@ def train_on_generated(
         Called with (steps done, all steps) after each step; may raise :class:`~napari_oneseg.errors.Cancelled`.
     on_loss
         Called with (step, loss) after each step.
+
+    Raises
+    ------
+    InputError
+        If the crops or the sequences do not fit the generated volumes or the network's strides.
     """
     config = config or TrainingConfig()
     anatomy = anatomy or AnatomyConfig()
     window = (propagation or PropagationConfig()).window
     device = torch.device(device)
+    _check_sizes(config, features or FeatureConfig(), anatomy)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         network = FeatureNetwork(features).to(device).train()
@@ -89,6 +97,18 @@ def train_on_generated(
         if progress is not None:
             progress(step + 1, config.steps)
     return TrainingResult(network.eval(), tuple(losses))
+
+
+def _check_sizes(config: TrainingConfig, features: FeatureConfig, anatomy: AnatomyConfig) -> None:
+    if config.crop > anatomy.size or config.crop % features.coarsest_stride:
+        raise InputError(
+            f"TrainingConfig.crop must be at most AnatomyConfig.size, {anatomy.size}, and a multiple of the network's "
+            f"coarsest stride, {features.coarsest_stride}; got {config.crop}."
+        )
+    if config.sequence > anatomy.slices:
+        raise InputError(
+            f"TrainingConfig.sequence must be at most AnatomyConfig.slices, {anatomy.slices}; got {config.sequence}."
+        )
 
 
 def _rate(step: int, steps: int) -> float:

@@ -1,0 +1,43 @@
+PYTHON := .venv/bin/python
+ARGS ?=
+
+.PHONY: help demo test lint docs bench-accuracy bench-speed setup system clean
+
+help: ## Show this list.
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-16s %s\n", $$1, $$2 }'
+
+demo: setup ## Open the demonstration (without a screen: write its results to files).
+	.venv/bin/oneseg demo $(ARGS)
+
+test: setup ## Run all tests on a virtual screen; ARGS goes to pytest.
+	scripts/with-screen.sh $(PYTHON) -m pytest $(ARGS)
+
+lint: setup ## Check style and types.
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy
+
+docs: setup .venv/.installed-docs ## Build the documentation into site/.
+	$(PYTHON) -m mkdocs build --strict
+
+bench-accuracy: setup ## Measure accuracy on real scans; ARGS goes to the program.
+	$(PYTHON) benchmarks/accuracy.py $(ARGS)
+
+bench-speed: setup ## Measure speed and memory; ARGS goes to the program.
+	$(PYTHON) benchmarks/speed.py $(ARGS)
+
+setup: system .venv/.installed ## Install what is missing: system packages, .venv.
+
+system:
+	@scripts/setup.sh system
+
+# The stamps lie in .venv, so that they go when it goes.
+.venv/.installed: pyproject.toml constraints.txt scripts/setup.sh | system
+	scripts/setup.sh venv
+
+.venv/.installed-docs: .venv/.installed
+	scripts/setup.sh docs
+
+clean: ## Remove .venv, caches and built files.
+	rm -rf .venv build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis oneseg-demo
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,124 @@
+"""Weights files: safetensors with the configuration they need and where they come from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from napari_oneseg.config import FeatureConfig, PreprocessingConfig
+from napari_oneseg.errors import InputError, OutputError, WeightsError
+from napari_oneseg.features.resnet import FeatureNetwork
+
+__all__ = ["Weights", "default_weights_path", "load_weights", "save_weights"]
+
+_FORMAT = "napari-oneseg"
+_FORMAT_VERSION = "1"
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """A trained network with what it needs and where it comes from.
+
+    Attributes
+    ----------
+    network
+        In evaluation mode, on the CPU.
+    preprocessing
+        The grey-value mapping and working grid that it was trained with.
+    name
+        The file's name.
+    sha256
+        Hash of the file.
+    provenance
+        Data, licence, command, versions: whatever was stated when the file was written.
+    """
+
+    network: FeatureNetwork
+    preprocessing: PreprocessingConfig
+    name: str
+    sha256: str
+    provenance: Mapping[str, Any]
+
+
+def default_weights_path() -> Path:
+    """Return the path of the weights that ship with the package."""
+    return Path(str(resources.files("napari_oneseg") / "weights" / "default.safetensors"))
+
+
+def save_weights(
+    path: str | os.PathLike[str],
+    network: FeatureNetwork,
+    preprocessing: PreprocessingConfig,
+    provenance: Mapping[str, Any],
+) -> None:
+    """Write a weights file; an existing one is replaced only when the new one is complete.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written.
+    """
+    path = Path(path)
+    tensors = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
+    metadata = {
+        "format": _FORMAT,
+        "format_version": _FORMAT_VERSION,
+        "features": json.dumps(network.config.to_dict()),
+        "preprocessing": json.dumps(preprocessing.to_dict()),
+        "provenance": json.dumps(dict(provenance)),
+    }
+    temporary = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            temporary = Path(file.name)
+            file.write(save(tensors, metadata))
+        temporary.replace(path)
+    except OSError as error:
+        raise OutputError(f"The weights could not be written to {path}: {error.strerror or error}.") from error
+    finally:
+        if temporary is not None:  # still there only if something failed
+            temporary.unlink(missing_ok=True)
+
+
+def load_weights(path: str | os.PathLike[str] | None = None) -> Weights:
+    """Load a weights file; the default ones ship with the package.
+
+    Raises
+    ------
+    WeightsError
+        If the file is missing, damaged, of another program, or does not fit this version.
+    """
+    path = Path(path) if path is not None else default_weights_path()
+    if not path.is_file():
+        raise WeightsError(f"There is no weights file {path}.")
+    try:
+        content = path.read_bytes()
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dictionary
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(f"{path} is not a readable safetensors file, it may be damaged ({error}).") from error
+    if metadata.get("format") != _FORMAT or metadata.get("format_version") != _FORMAT_VERSION:
+        raise WeightsError(
+            f"{path} holds no weights of this program: expected format {_FORMAT} {_FORMAT_VERSION}, "
+            f"got {metadata.get('format', 'none')} {metadata.get('format_version', '')}."
+        )
+    try:
+        network = FeatureNetwork(FeatureConfig.from_dict(json.loads(metadata["features"])))
+        preprocessing = PreprocessingConfig.from_dict(json.loads(metadata["preprocessing"]))
+        provenance = json.loads(metadata.get("provenance", "{}"))
+        network.load_state_dict(tensors)
+    except (KeyError, TypeError, AttributeError, json.JSONDecodeError, InputError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise WeightsError(f"The weights in {path} do not fit this version of the program: {reason}") from error
+    return Weights(network.eval(), preprocessing, path.name, hashlib.sha256(content).hexdigest(), provenance)

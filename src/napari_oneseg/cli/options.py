@@ -1,0 +1,125 @@
+"""Options that several subcommands share, and how what was typed becomes values."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from napari_oneseg.config import Config, describe
+from napari_oneseg.errors import InputError
+
+__all__ = [
+    "Axis",
+    "Device",
+    "Image",
+    "Json",
+    "Overwrite",
+    "Range",
+    "Threads",
+    "WeightsFile",
+    "config_options",
+    "parse_numbers",
+    "parse_range",
+]
+
+Image = Annotated[
+    Path,
+    typer.Argument(metavar="IMAGE", help="The scan: a NIfTI, NRRD or MetaImage file, or the folder of a DICOM series."),
+]
+Axis = Annotated[
+    int | None,
+    typer.Option(min=0, max=2, help="Slice axis: 0, 1 or 2 for z, y or x; by default that of the largest spacing."),
+]
+Device = Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda, cuda:N or mps.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text, and nothing else.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace output files that exist already.")]
+Range = Annotated[
+    str | None,
+    typer.Option("--range", metavar="FIRST:LAST", help="Slices to consider, both included; all by default."),
+]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads to compute with; all cores by default.")]
+WeightsFile = Annotated[
+    Path | None, typer.Option("--weights", metavar="FILE", help="Weights file; by default the one that comes along.")
+]
+
+
+def parse_range(text: str | None) -> tuple[int, int] | None:
+    """Read ``FIRST:LAST``, both included; None stays None.
+
+    Raises
+    ------
+    InputError
+        If the text has another form.
+    """
+    if text is None:
+        return None
+    first, colon, last = text.partition(":")
+    if not (colon and _is_index(first) and _is_index(last)):
+        raise InputError(f"--range must be FIRST:LAST, for instance 20:45, got {text!r}.")
+    return int(first), int(last)
+
+
+def parse_numbers(text: str | None, option: str, least: int = 0) -> tuple[int, ...] | None:
+    """Read whole numbers separated by commas, such as ``12,30``; None stays None.
+
+    Raises
+    ------
+    InputError
+        If the text has another form, or a number is below ``least`` or stands there twice.
+    """
+    if text is None:
+        return None
+    parts = text.split(",")
+    numbers = tuple(int(part) for part in parts if _is_index(part))
+    if len(numbers) < len(parts) or min(numbers) < least or len(set(numbers)) < len(numbers):
+        raise InputError(
+            f"{option} must be different whole numbers from {least} on, separated by commas (12,30), got {text!r}."
+        )
+    return numbers
+
+
+def _is_index(text: str) -> bool:
+    # isdecimal alone takes the digits of all scripts.
+    return text.strip().isascii() and text.strip().isdecimal()
+
+
+def config_options(name: str, config: type[Config]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a subcommand one option per parameter of a configuration, with its documentation and its default.
+
+    Parameters
+    ----------
+    name
+        The subcommand's own parameter that takes the configuration.
+    config
+        The configuration, whose parameters are plain numbers or texts.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        signature = inspect.signature(command, eval_str=True)
+        options = [
+            inspect.Parameter(
+                key,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=default,
+                annotation=Annotated[type(default), typer.Option(help=doc)],
+            )
+            for key, default, doc in describe(config)
+        ]
+        own = [parameter for key, parameter in signature.parameters.items() if key != name]
+
+        @functools.wraps(command)
+        def with_config(**values: Any) -> None:
+            chosen = {option.name: values.pop(option.name) for option in options}
+            command(**values, **{name: config(**chosen)})
+
+        parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own] + options
+        with_config.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        with_config.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return with_config
+
+    return decorate

@@ -1,0 +1,170 @@
+"""``oneseg propagate``: from a few painted slices to a labelled scan."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from napari_oneseg.cli.console import Stages, print_json, results_console
+from napari_oneseg.cli.options import (
+    Axis,
+    Device,
+    Image,
+    Json,
+    Overwrite,
+    Range,
+    Threads,
+    WeightsFile,
+    config_options,
+    parse_numbers,
+    parse_range,
+)
+from napari_oneseg.cli.outputs import check_outputs, replacing, write_json
+from napari_oneseg.config import Direction, PropagationConfig
+from napari_oneseg.errors import InputError
+
+if TYPE_CHECKING:
+    from napari_oneseg.session import OneSegSession, Propagation
+    from napari_oneseg.volume import Annotation, Volume
+
+__all__ = ["command"]
+
+DOUBTFUL = 3
+"""How many of the least certain slices are named."""
+
+
+@config_options("propagation", PropagationConfig)
+def command(
+    image: Image,
+    annotation: Annotated[
+        Path,
+        typer.Argument(
+            metavar="ANNOTATION", help="Label file on the scan's grid; each slice of it that is not empty is painted."
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Label file to write.")],
+    propagation: PropagationConfig,
+    slice_range: Range = None,
+    direction: Annotated[
+        Direction, typer.Option(help="Carry labels towards higher slice indices (up), lower ones (down), or both.")
+    ] = "both",
+    complete: Annotated[
+        str | None,
+        typer.Option(metavar="I,J,...", help="Slices on which every label was painted: 0 means background there."),
+    ] = None,
+    confidence: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write each voxel's confidence, 0 to 1.")
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="OUT.json", help="Also write a JSON record of the run.")
+    ] = None,
+    figure: Annotated[Path | None, typer.Option(metavar="OUT.png", help="Also draw a PNG of a dozen slices.")] = None,
+    overwrite: Overwrite = False,
+    axis: Axis = None,
+    weights: WeightsFile = None,
+    device: Device = "auto",
+    threads: Threads = None,
+    as_json: Json = False,
+) -> None:
+    """Carry painted labels through a scan."""
+    chosen, whole = parse_range(slice_range), parse_numbers(complete, "--complete") or ()
+
+    from napari_oneseg.io import WRITABLE
+
+    wanted = ((output, WRITABLE), (confidence, WRITABLE), (report, (".json",)), (figure, (".png",)))
+    _check_files(wanted, [image, annotation], overwrite)
+
+    from napari_oneseg.io import write_image, write_labels
+    from napari_oneseg.provenance import propagation_record
+    from napari_oneseg.session import OneSegSession
+
+    stages = Stages()
+    session = OneSegSession(weights, device, threads, propagation=propagation)
+    volume, painted = _read(image, annotation, axis, chosen, whole, stages)
+    with stages.stage("features", "Computing features") as progress:
+        session.set_volume(volume, progress)
+    session.set_annotation(painted)
+    with stages.stage("propagate", "Carrying labels") as progress:
+        result = session.propagate(chosen, direction, progress=progress)
+    with stages.stage("write", "Writing"):
+        write_labels(output, volume.from_slices(result.labels), volume)
+        if confidence:
+            write_image(confidence, volume.from_slices(result.confidence), volume)
+        if figure:
+            _draw(figure, session, result)
+    record = propagation_record(session, result, chosen, direction, stages.seconds)
+    if report:
+        write_json(report, record)
+    if as_json:
+        print_json(record)
+    else:
+        _print_summary(record)
+
+
+def _check_files(wanted: tuple[tuple[Path | None, tuple[str, ...]], ...], inputs: list[Path], overwrite: bool) -> None:
+    files = [(path, endings) for path, endings in wanted if path is not None]
+    if len({path.resolve() for path, _ in files}) < len(files):
+        raise InputError("Two outputs have the same name; give each a name of its own.")
+    check_outputs(dict(files), inputs, overwrite)
+
+
+def _read(
+    image: Path,
+    annotation: Path,
+    axis: int | None,
+    slice_range: tuple[int, int] | None,
+    complete: tuple[int, ...],
+    stages: Stages,
+) -> tuple[Volume, Annotation]:
+    """Read the scan and what was painted on it, and refuse what could not be propagated in the end."""
+    from napari_oneseg.io import read_labels, read_volume
+    from napari_oneseg.screening import checked_range
+    from napari_oneseg.volume import Annotation
+
+    with stages.stage("read", "Reading"):
+        volume = read_volume(image, axis)
+        labels = volume.to_slices(read_labels(annotation, volume))
+    first, last = checked_range(slice_range, volume.n_slices)
+    painted = Annotation.from_labels(labels, complete)
+    held = [index for index, drawn in painted.slices.items() if drawn.any()]
+    if not any(first <= index <= last for index in held):
+        raise InputError(f"Nothing is painted between slices {first} and {last}; painted are {held}.")
+    return volume, painted
+
+
+def _draw(figure: Path, session: OneSegSession, result: Propagation) -> None:
+    from napari_oneseg.figures import contact_sheet
+
+    with replacing(figure) as part:
+        contact_sheet(part, session.volume, result.labels, result.slice_confidence, sorted(session.annotation.slices))
+
+
+def _print_summary(record: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    table = Table(title="Labels")
+    for heading in ("label", "volume mL", "slices"):
+        table.add_column(heading, justify="right")
+    for label, entry in record["labels"].items():
+        table.add_row(str(label), f"{entry['volume_ml']:.2f}", "{} to {}".format(*entry["slices"]))
+    console = results_console()
+    console.print(table)
+    reached = [index for entry in record["labels"].values() for index in entry["slices"]]
+    # Where nothing was labelled there is nothing to look at, however doubtful the end of a label may have been.
+    scores = {
+        index: score
+        for index, score in enumerate(record["confidence"])
+        if min(reached) <= index <= max(reached) and index not in record["painted"] and score == score  # noqa: PLR0124 - NaN
+    }
+    seconds = sum(record["seconds"].values())
+    painted = ", ".join(map(str, record["painted"]))
+    console.print(f"Painted slices: {painted}. Labelled slices: {min(reached)} to {max(reached)}.")
+    if scores:
+        doubtful = sorted(scores, key=scores.__getitem__)[:DOUBTFUL]
+        console.print(
+            f"Mean confidence: {sum(scores.values()) / len(scores):.2f}. Look first at slices "
+            f"{', '.join(f'{index} ({scores[index]:.2f})' for index in doubtful)}."
+        )
+    console.print(f"{seconds:.1f} s on {record['device']}, weights {record['weights']['name']}.")

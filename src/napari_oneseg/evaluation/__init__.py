@@ -1,0 +1,1 @@
+"""Measuring the method: metrics, the methods it is compared with, protocols, and reports."""

@@ -1,0 +1,127 @@
+"""Features of all slices of a scan, computed once."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from napari_oneseg.config import PreprocessingConfig
+from napari_oneseg.device import is_out_of_memory
+from napari_oneseg.features.resnet import FeatureNetwork
+from napari_oneseg.preprocessing import WorkingGrid, normalise, working_grid
+from napari_oneseg.volume import Volume
+
+__all__ = ["FeatureStack", "compute_features"]
+
+_BATCH = {"cuda": 32, "mps": 8, "cpu": 4}
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureStack:
+    """The features of a scan.
+
+    Attributes
+    ----------
+    maps
+        Shape (n, C, rows / s, columns / s), float16, on the computing device.
+    grid
+        The grids that lead from the scan's slices to the maps and back.
+    content
+        Contrast of each slice at coarse scale, shape (n,), float32, 0 or more: near 0 where there is only air.
+    """
+
+    maps: Tensor
+    grid: WorkingGrid
+    content: NDArray[np.float32]
+
+    def to(self, device: torch.device) -> FeatureStack:
+        """Return the same features on another device."""
+        return replace(self, maps=self.maps.to(device))
+
+
+def compute_features(
+    volume: Volume,
+    network: FeatureNetwork,
+    preprocessing: PreprocessingConfig | None = None,
+    device: torch.device | str = "cpu",
+    progress: Callable[[int, int], None] | None = None,
+) -> FeatureStack:
+    """Compute the features of every slice (paper 1.3).
+
+    Where a GPU's memory is full, smaller batches are tried, and at last the CPU, with a warning.
+
+    Parameters
+    ----------
+    volume
+        The scan.
+    network
+        The trained network; moved to ``device``.
+    preprocessing
+        Grey values and working grid; must be what the network was trained with.
+    device
+        Where to compute and to keep the features.
+    progress
+        Called with (slices done, all slices).
+    """
+    device = torch.device(device)
+    preprocessing = preprocessing or PreprocessingConfig()
+    config = network.config
+    rows, columns = volume.slices.shape[1:]
+    grid = working_grid(
+        (rows, columns), volume.in_plane_spacing, config.stride, config.coarsest_stride, preprocessing
+    )
+    slices = volume.to_slices(normalise(volume.array, preprocessing))
+    batch = _BATCH[device.type]
+    while True:
+        try:
+            maps, content = _run(slices, network, grid, device, batch, progress)
+            return FeatureStack(maps, grid, content)
+        except RuntimeError as error:
+            if device.type == "cpu" or not is_out_of_memory(error):
+                raise
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+        if batch > 1:
+            batch //= 2
+        else:
+            warnings.warn(f"The memory of {device} is full; the CPU is used instead, which is slower.", stacklevel=2)
+            device = torch.device("cpu")
+            batch = _BATCH["cpu"]
+
+
+@torch.inference_mode()
+def _run(
+    slices: NDArray[np.generic],
+    network: FeatureNetwork,
+    grid: WorkingGrid,
+    device: torch.device,
+    batch: int,
+    progress: Callable[[int, int], None] | None,
+) -> tuple[Tensor, NDArray[np.float32]]:
+    count = len(slices)
+    # 8 x 8 pixels, of the scan's own where it was enlarged: enlarged noise is not removed by averaging working pixels.
+    rows, columns = (
+        min(side, 8 * max(1, round(side / source))) for side, source in zip(grid.working, grid.source, strict=True)
+    )
+    network = network.eval().to(device)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    maps = torch.empty(count, network.config.channels, *grid.features, dtype=torch.float16, device=device)
+    content = np.empty(count, np.float32)
+    for first in range(0, count, batch):
+        last = min(first + batch, count)
+        x = torch.from_numpy(np.ascontiguousarray(slices[first:last], dtype=np.float32))[:, None]
+        x = grid.to_working(x.to(device)).contiguous(memory_format=torch.channels_last)
+        # Averaging removes the noise, so that a slice of noisy air counts as empty.
+        content[first:last] = functional.avg_pool2d(x, (rows, columns)).flatten(1).std(1, correction=0).cpu()
+        with torch.autocast(device.type, torch.float16, enabled=device.type == "cuda"):
+            maps[first:last] = network(x)
+        if progress is not None:
+            progress(last, count)
+    return maps, content

@@ -1,0 +1,400 @@
+"""Scans from files, label images to files: the only file of the core that knows SimpleITK and its (x, y, z).
+
+Whatever is written is read back and compared before it gets its name: a write that fails, on a full disk for instance,
+is not always reported, and half a label image looks like a whole one.
+"""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from napari_oneseg.dicom import check_slices
+from napari_oneseg.errors import AnnotationError, InputError, OutputError
+from napari_oneseg.nifti import check_voxels, is_nifti, read_geometry, repeat_geometry
+from napari_oneseg.volume import SHEARED, Volume, label_dtype
+
+__all__ = ["READABLE", "WRITABLE", "read_labels", "read_volume", "write_image", "write_labels"]
+
+READABLE = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
+"""Endings of files that can be read; a folder is read as a DICOM series."""
+WRITABLE = (".nii.gz", ".nii", ".nrrd", ".mha")
+"""Endings of files that can be written."""
+
+# Two grids are the same within what programs lose when they store them in single precision or as short decimal numbers.
+_SPACING_TOLERANCE = 1e-4  # share of the spacing
+_ORIGIN_TOLERANCE = 1e-2  # share of the smallest spacing
+_DIRECTION_TOLERANCE = 1e-3  # of each component of the unit vectors
+
+
+def read_volume(path: str | Path, slice_axis: int | None = None) -> Volume:
+    """Read a scan with its exact position in space.
+
+    Parameters
+    ----------
+    path
+        A NIfTI, NRRD or MetaImage file (one of :data:`READABLE`), or a folder with the files of one DICOM series, whose
+        slices are sorted by position.
+    slice_axis
+        The axis of the slices, 0, 1 or 2 for z, y or x; by default the axis of the largest spacing.
+
+    Returns
+    -------
+    The scan. Integer grey values keep their type; floats, and integers that the file scales, become float32. For a
+    NIfTI file ``header`` holds the entries that place its voxels in space, as the file has them.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, or it is not one complete 3D scan of at least two slices with finite grey values.
+
+    Warns
+    -----
+    UserWarning
+        If the slices of a DICOM series are not evenly spaced, as when one is missing.
+    """
+    path = Path(path)
+    image = _read_series(path) if path.is_dir() else _read_file(path)
+    array = sitk.GetArrayFromImage(image)
+    if np.issubdtype(array.dtype, np.floating):
+        with np.errstate(over="ignore"):  # becomes infinite, which Volume reports
+            array = array.astype(np.float32, copy=False)
+    spacing, origin, direction = _grid(image)
+    return Volume(array, spacing, origin, direction, slice_axis, read_geometry(path) if is_nifti(path) else {})
+
+
+def read_labels(path: str | Path, volume: Volume) -> NDArray[np.unsignedinteger]:
+    """Read a label image that was drawn on a scan.
+
+    Parameters
+    ----------
+    path
+        A file of one of the kinds in :data:`READABLE`. Its grid must be the scan's: spacing within 0.01 %, origin
+        within 1 % of the smallest voxel side, components of the axes' directions within 0.001.
+    volume
+        The scan.
+
+    Returns
+    -------
+    Labels, shape (z, y, x), the smallest unsigned integer type that holds them. Whole numbers stored as floats count as
+    labels.
+
+    Raises
+    ------
+    AnnotationError
+        If the grid differs, or a value is not a whole number from 0 to 65535.
+    InputError
+        If there is no such file, or it is not one complete 3D image of finite values.
+    """
+    path = Path(path)
+    image = _read_file(path)
+    differences = _differences(image, volume)
+    if differences:
+        raise AnnotationError(
+            f"{path.name} is not on the scan's grid: {'; '.join(differences)}. Open the scan that it was drawn on, or "
+            "resample it to this one with nearest-neighbour interpolation."
+        )
+    array = sitk.GetArrayFromImage(image)
+    if np.issubdtype(array.dtype, np.floating):
+        uneven = np.flatnonzero(~(array == np.floor(array)) | np.isinf(array))
+        if uneven.size:
+            raise AnnotationError(
+                f"{path.name} is a float annotation with values such as {array.flat[uneven[0]]:g}; labels must be "
+                "whole numbers (0 background, 1, 2, ...). If it is a probability map, apply a threshold first."
+            )
+    low, high = array.min(), array.max()
+    if low < 0 or high > 65535:
+        raise AnnotationError(
+            f"{path.name} holds values from {low:g} to {high:g}; labels must lie between 0 (background) and 65535. "
+            + ("Check that it is a label image and not a scan." if low < 0 else "Renumber the labels.")
+        )
+    labels: NDArray[np.unsignedinteger] = array.astype(label_dtype(int(high)))
+    return labels
+
+
+def write_labels(path: str | Path, labels: NDArray[np.integer[Any]], volume: Volume) -> None:
+    """Write labels on exactly the scan's grid, in the smallest unsigned integer type, compressed where possible.
+
+    The file is written beside its final name, read back, compared voxel for voxel, and only then renamed: an older file
+    of that name is replaced whole or not at all.
+
+    Parameters
+    ----------
+    path
+        The file, ending in one of :data:`WRITABLE`; ``.nii`` is the only one that is not compressed.
+    labels
+        Shape (z, y, x), integers from 0 to 2^32 - 1.
+    volume
+        The scan that the labels were made on, as :func:`read_volume` returned it. Its ``header`` is repeated in a NIfTI
+        file; a volume on another grid (cropped, resampled) must not keep the header of the file that it came from.
+
+    Raises
+    ------
+    InputError
+        If the labels do not fit the scan, or are not unsigned integers of up to 32 bits.
+    OutputError
+        If the file cannot be written; nothing is left behind, and an older file is untouched.
+    """
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise InputError(f"Labels must be integers, got {labels.dtype}.")
+    low, high = (int(labels.min()), int(labels.max())) if labels.size else (0, 0)
+    if low < 0 or high > 2**32 - 1:
+        raise InputError(f"Labels must lie between 0 and 2^32 - 1, got {low} to {high}.")
+    _write(Path(path), labels.astype(label_dtype(high)), volume)
+
+
+def write_image(path: str | Path, array: NDArray[np.floating[Any]], volume: Volume) -> None:
+    """Write a map such as the confidence on exactly the scan's grid, as float32; otherwise like :func:`write_labels`.
+
+    Parameters
+    ----------
+    path
+        The file, ending in one of :data:`WRITABLE`.
+    array
+        Shape (z, y, x), finite real numbers.
+    volume
+        The scan that the map was made on.
+
+    Raises
+    ------
+    InputError
+        If the map's shape is not the scan's, or it holds NaN or infinite values, which NIfTI readers may replace.
+    OutputError
+        If the file cannot be written; nothing is left behind, and an older file is untouched.
+    """
+    if not np.isfinite(array).all():
+        raise InputError("The map holds values that are NaN or infinite; give them a number, such as 0.")
+    _write(Path(path), array.astype(np.float32), volume)
+
+
+def _read_file(path: Path) -> sitk.Image:
+    if not path.exists():
+        raise InputError(f"There is no file {path}; check the path.")
+    suffix = _suffix(path, READABLE)
+    if path.is_dir() or suffix is None:
+        raise InputError(
+            f"{path.name} cannot be read: a file ending in {', '.join(READABLE)} was expected. "
+            "For a DICOM scan give the folder that holds the files of its series."
+        )
+    if not os.access(path, os.R_OK):
+        raise InputError(f"{path} cannot be read: there is no permission to; copy it or change its permissions.")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path.name} is empty (0 bytes); copy or export it again.")
+    if is_nifti(path):
+        check_voxels(path)
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        with _quiet():
+            reader.ReadImageInformation()
+            _check_kind(reader, path.name)
+            image: sitk.Image = reader.Execute()
+    except RuntimeError as error:
+        raise InputError(f"{path.name} cannot be read: {_reason(str(error), suffix)}.") from error
+    return image
+
+
+def _check_kind(reader: sitk.ImageFileReader, name: str) -> None:
+    """Refuse what is not one grey value per voxel of a 3D grid, before its voxels are read."""
+    size = reader.GetSize()
+    if len(size) > 3:
+        raise InputError(
+            f"{name} has {len(size)} dimensions ({size[3]} volumes, as in a time series); a 3D scan was expected: save "
+            "one of its volumes as a file of its own."
+        )
+    if len(size) < 3:
+        raise InputError(f"{name} is a single 2D image; a 3D scan was expected: give the whole series.")
+    if reader.GetPixelID() in (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64):
+        raise InputError(f"{name} holds complex numbers; real grey values were expected: save the magnitude.")
+    if reader.GetNumberOfComponents() > 1:
+        raise InputError(
+            f"{name} has {reader.GetNumberOfComponents()} values per voxel (a colour or vector image); a scan with one "
+            "grey value per voxel was expected."
+        )
+
+
+def _reason(message: str, suffix: str) -> str:
+    """Say in plain words why SimpleITK refused a file."""
+    if "orthonormal" in message:
+        return SHEARED
+    if "Unable to determine ImageIO" in message:
+        return f"its content is not what its ending ({suffix}) says; give the original file or export it again"
+    beside = ", or the data file that belongs to it is missing" if suffix in (".nhdr", ".mhd") else ""
+    return f"it is damaged or incomplete{beside}; copy or export it again"
+
+
+def _read_series(folder: Path) -> sitk.Image:
+    with _quiet():
+        keys = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
+        series = [sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), key) for key in keys]
+    if not series:
+        raise InputError(f"{folder} holds no DICOM files; give the folder in which the files of one series lie.")
+    if len(series) > 1:
+        names = "; ".join(_series_name(files) for files in series)
+        raise InputError(
+            f"{folder} holds {len(series)} DICOM series ({names}); move the files of one series to a folder of their "
+            "own and give that folder."
+        )
+    (files,) = series
+    if len(files) == 1:
+        raise InputError(
+            f"{folder} holds a single DICOM file; a scan needs at least two slices: give the whole series, and convert "
+            "a multi-frame file to NIfTI first."
+        )
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames(files)
+    reader.MetaDataDictionaryArrayUpdateOn()
+    try:
+        with _quiet():
+            image: sitk.Image = reader.Execute()
+    except RuntimeError as error:
+        raise InputError(
+            f"The DICOM series in {folder} cannot be read: a file is damaged, or the slices differ in size; export it "
+            "again."
+        ) from error
+    if image.GetNumberOfComponentsPerPixel() > 1:
+        raise InputError(f"The DICOM series in {folder} holds colour images; one grey value per voxel was expected.")
+    check_slices(*(_series_entry(reader, len(files), key) for key in ("0020|0032", "0020|0037")))
+    return image
+
+
+def _series_entry(reader: sitk.ImageSeriesReader, count: int, key: str) -> NDArray[np.float64]:
+    """Return the numbers of an entry of all slices, one row for each slice."""
+    if not all(reader.HasMetaDataKey(index, key) for index in range(count)):
+        raise InputError(
+            "The slices of this DICOM series have no position, so their order is unknown; export it again."
+        )
+    return np.array([[float(value) for value in reader.GetMetaData(index, key).split("\\")] for index in range(count)])
+
+
+def _series_name(files: tuple[str, ...]) -> str:
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(files[0])
+    with _quiet():
+        reader.ReadImageInformation()
+    # The only entry that is shown: others may name the patient.
+    name = reader.GetMetaData("0008|103e").strip() if reader.HasMetaDataKey("0008|103e") else ""
+    return f"'{name or 'without description'}', {len(files)} slices"
+
+
+def _grid(image: sitk.Image) -> tuple[tuple[float, float, float], tuple[float, float, float], NDArray[np.float64]]:
+    """Return spacing, origin and direction in the order of the array's axes."""
+    x, y, z = image.GetSpacing()
+    return (z, y, x), tuple(image.GetOrigin()), np.array(image.GetDirection()).reshape(3, 3)[:, ::-1].copy()
+
+
+def _differences(image: sitk.Image, volume: Volume) -> list[str]:
+    """Say in what an image's grid differs from a volume's, with both values; an empty list if they are the same."""
+    shape = image.GetSize()[::-1]
+    spacing, origin, direction = (np.asarray(part) for part in _grid(image))
+    wanted = np.asarray(volume.spacing), np.asarray(volume.origin), np.asarray(volume.direction)
+    found = []
+    if shape != volume.array.shape:
+        found.append(f"shape {_numbers(shape)} instead of {_numbers(volume.array.shape)} (z, y, x)")
+    if (np.abs(spacing - wanted[0]) > _SPACING_TOLERANCE * wanted[0]).any():
+        found.append(f"spacing {_numbers(spacing)} instead of {_numbers(wanted[0])} mm (z, y, x)")
+    if np.abs(origin - wanted[1]).max() > _ORIGIN_TOLERANCE * min(volume.spacing):
+        found.append(f"origin {_numbers(origin)} instead of {_numbers(wanted[1])} mm")
+    if np.abs(direction - wanted[2]).max() > _DIRECTION_TOLERANCE:
+        found.append(f"axes {_numbers(direction.T.ravel())} instead of {_numbers(wanted[2].T.ravel())} (z, y, x)")
+    return found
+
+
+def _numbers(values: Any) -> str:
+    return "(" + ", ".join(f"{value + 0.0:.6g}" for value in values) + ")"
+
+
+def _write(path: Path, array: NDArray[Any], volume: Volume) -> None:
+    suffix = _suffix(path, WRITABLE)
+    if suffix is None:
+        raise OutputError(f"{path.name} cannot be written: its name must end in {', '.join(WRITABLE)}.")
+    if array.shape != volume.array.shape:
+        raise InputError(f"The scan's shape {volume.array.shape} (z, y, x) was expected, got {array.shape}.")
+    if not path.parent.is_dir():
+        raise OutputError(f"{path} cannot be written: the folder {path.parent} does not exist; create it first.")
+    if path.is_dir():
+        raise OutputError(f"{path} cannot be written: it is a folder; give the name of a file.")
+    try:
+        # A folder, because an intermediate file may be needed: it goes as a whole, whatever happens.
+        with tempfile.TemporaryDirectory(prefix=".oneseg-", dir=path.parent) as folder:
+            part = Path(folder) / f"part{suffix}"
+            _write_file(part, array, volume)
+            problem = _problem_of_written(part, array, volume)
+            if problem is None:
+                part.replace(path)
+    except OSError as error:
+        raise OutputError(f"{path} was not written: {_why(error, path.parent)}.") from error
+    except (RuntimeError, InputError) as error:
+        raise OutputError(
+            f"{path} could not be written completely: the disk is probably full, or takes no file of that size; make "
+            "room or choose another folder."
+        ) from error
+    if problem is not None:
+        raise OutputError(f"{path} was not written: {problem}.")
+
+
+def _write_file(path: Path, array: NDArray[Any], volume: Volume) -> None:
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing(tuple(map(float, volume.spacing[::-1])))
+    image.SetOrigin(tuple(map(float, volume.origin)))
+    image.SetDirection(np.asarray(volume.direction, dtype=float)[:, ::-1].ravel().tolist())
+    with _quiet():
+        if not is_nifti(path):
+            sitk.WriteImage(image, str(path), useCompression=True)
+            return
+        plain = path.with_name("plain.nii")
+        sitk.WriteImage(image, str(plain))
+    repeat_geometry(plain, volume.header)
+    if path.suffix == ".nii":
+        plain.rename(path)
+        return
+    # Without name and time in it, equal labels make equal files.
+    with plain.open("rb") as source, path.open("wb") as file, gzip.GzipFile("", "wb", 5, file, mtime=0) as target:
+        shutil.copyfileobj(source, target, 1 << 20)
+
+
+def _problem_of_written(path: Path, array: NDArray[Any], volume: Volume) -> str | None:
+    """Read back what was written, and say in what it differs from what was meant."""
+    image = _read_file(path)
+    differences = _differences(image, volume)
+    if differences:
+        return f"the header kept with the scan is not that of its grid: {'; '.join(differences)}"
+    if not np.array_equal(sitk.GetArrayFromImage(image), array):
+        return "what was read back differs from what was written; choose another disk"
+    return None
+
+
+def _why(error: OSError, folder: Path) -> str:
+    """Say in plain words why a file could not be written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return "the disk is full, or takes no file of that size; make room or choose another folder"
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return f"there is no permission to write into {folder}; choose another folder"
+    return f"{error.strerror or error}; choose another folder"
+
+
+def _suffix(path: Path, known: tuple[str, ...]) -> str | None:
+    """Return which of the known endings a file has, whatever its case."""
+    return next((suffix for suffix in known if path.name.lower().endswith(suffix)), None)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep SimpleITK's own warnings off the terminal: what matters of them is checked and said here."""
+    before = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(before)

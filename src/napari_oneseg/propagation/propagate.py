@@ -1,0 +1,220 @@
+"""From painted slices to a labelled volume: both sweeps, blended, and brought back to the scan's own grid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from napari_oneseg.config import Direction, PropagationConfig
+from napari_oneseg.errors import AnnotationError
+from napari_oneseg.features.extractor import FeatureStack
+from napari_oneseg.preprocessing import WorkingGrid
+from napari_oneseg.propagation.confidence import slice_confidence, voxel_confidence
+from napari_oneseg.propagation.sweep import Carried, PaintedMaps, sweep
+from napari_oneseg.screening import checked_range
+from napari_oneseg.volume import Annotation, label_dtype
+
+__all__ = ["LabelledSlice", "propagate"]
+
+# Positions with less label probability than this do not count when a slice's confidence is averaged.
+_PRESENCE = 0.1
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledSlice:
+    """The result on one slice.
+
+    Attributes
+    ----------
+    index
+        Slice index.
+    labels
+        Shape (rows, columns) on the scan's grid, unsigned integers, 0 = background.
+    confidence
+        Same shape, float16, 0 to 1; 1 on painted voxels.
+    score
+        Mean confidence where a label is or might be, 0 to 1; NaN on a slice without labels.
+    """
+
+    index: int
+    labels: NDArray[np.unsignedinteger]
+    confidence: NDArray[np.float16]
+    score: float
+
+
+@torch.inference_mode()
+def propagate(
+    stack: FeatureStack,
+    annotation: Annotation,
+    slice_range: tuple[int, int] | None = None,
+    direction: Direction = "both",
+    config: PropagationConfig | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[LabelledSlice]:
+    """Carry all painted labels through the volume at once (paper 1.2).
+
+    Each label travels from the slices on which it was painted, and from the complete ones. Between two of them what
+    comes from both sides is blended by distance and reliability; beyond the outermost one a label goes on until it has
+    ended: its area has fallen below ``end_area`` of what was painted, or forward-backward agreement below
+    ``end_agreement``.
+
+    Parameters
+    ----------
+    stack
+        Features of the scan.
+    annotation
+        The painted slices.
+    slice_range
+        First and last slice to label, both included; painted slices outside take no part.
+    direction
+        Whether labels travel towards higher indices (``up``), lower ones (``down``), or ``both``.
+    config
+        Window and stopping rule.
+    progress
+        Called with (slices visited, visits in all).
+
+    Returns
+    -------
+    One result per slice of the range, in order.
+
+    Raises
+    ------
+    AnnotationError
+        If nothing is painted within the range.
+    """
+    config = config or PropagationConfig()
+    first, last = checked_range(slice_range, len(stack.maps))
+    images = {index: image for index, image in annotation.slices.items() if first <= index <= last}
+    values = annotation.labels
+    # A complete slice counts even where it is empty: it says that nothing is there.
+    if not values or not any(index in annotation.complete or image.any() for index, image in images.items()):
+        raise AnnotationError(f"Nothing is painted between slices {first} and {last}: paint at least one slice there.")
+    painted = {
+        index: _painted_maps(image, index in annotation.complete, values, stack) for index, image in images.items()
+    }
+    visits = 2 * (last - first + 1) if direction == "both" else last - first + 1
+    visited = 0
+
+    def report() -> None:
+        nonlocal visited
+        visited += 1
+        if progress is not None:
+            progress(visited, visits)
+
+    ways = {"up": range(first, last + 1), "down": range(last, first - 1, -1)}
+    arrived: dict[str, dict[int, Carried | None]] = {"up": {}, "down": {}}
+    for way, order in ways.items():
+        if direction in ("both", way):
+            for index, carried in sweep(stack.maps, order, painted, config):
+                arrived[way][index] = None if carried is None else _halved(carried)
+                report()
+
+    anchors = _anchor_table(annotation, values, first, last)
+    results = []
+    for index in range(first, last + 1):
+        carried = _blend(arrived["up"].pop(index, None), arrived["down"].pop(index, None), index, anchors)
+        results.append(_decide(index, carried, images.get(index), index in annotation.complete, values, stack.grid))
+    return results
+
+
+def _painted_maps(
+    image: NDArray[np.unsignedinteger], complete: bool, values: tuple[int, ...], stack: FeatureStack
+) -> PaintedMaps:
+    """Bring a painted slice to the feature grid."""
+    if image.shape != stack.grid.source:
+        raise AnnotationError(
+            f"A painted slice must have the scan's {stack.grid.source} rows and columns, got {image.shape}."
+        )
+    one_hot = torch.from_numpy(np.stack([image == value for value in values])).to(stack.maps.device)
+    occupancy = stack.grid.to_features(one_hot[None].float())[0]
+    anchored = one_hot.flatten(1).any(1)
+    return PaintedMaps(occupancy, torch.ones_like(anchored) if complete else anchored)
+
+
+def _halved(carried: Carried) -> Carried:
+    """Store what has arrived in half precision: a whole scan of it is kept."""
+    return Carried(carried.labels.half(), carried.reliability.half())
+
+
+def _anchor_table(
+    annotation: Annotation, values: tuple[int, ...], first: int, last: int
+) -> list[NDArray[np.int64]]:
+    return [np.array([a for a in annotation.anchors(value) if first <= a <= last], dtype=np.int64) for value in values]
+
+
+def _blend(up: Carried | None, down: Carried | None, index: int, anchors: list[NDArray[np.int64]]) -> Carried | None:
+    """Blend what came from below and from above.
+
+    Each side counts with its closeness, falling linearly to 0 at the other anchor, times its reliability.
+    """
+    if up is None or down is None:
+        only = up if down is None else down
+        return None if only is None else Carried(only.labels.float(), only.reliability.float())
+    shares = []
+    for table in anchors:
+        below, above = table[table <= index], table[table >= index]
+        if not len(below) or not len(above):
+            shares.append(1.0 if len(below) else 0.0)
+        else:
+            gap = int(above[0] - below[-1])
+            shares.append((int(above[0]) - index) / gap if gap else 0.5)
+    share = torch.tensor(shares, device=up.labels.device)[:, None, None]
+    up_reliability, down_reliability = up.reliability.float(), down.reliability.float()
+    # A little is added, so that closeness alone decides where neither side can be trusted.
+    up_weight = share * (up_reliability + 1e-3)
+    down_weight = (1.0 - share) * (down_reliability + 1e-3)
+    weight = up_weight / (up_weight + down_weight)
+    return Carried(
+        torch.lerp(down.labels.float(), up.labels.float(), weight),
+        torch.lerp(down_reliability, up_reliability, weight),
+    )
+
+
+def _decide(
+    index: int,
+    carried: Carried | None,
+    painted: NDArray[np.unsignedinteger] | None,
+    complete: bool,
+    values: tuple[int, ...],
+    grid: WorkingGrid,
+) -> LabelledSlice:
+    """Bring soft labels to the scan's grid and decide each voxel; what was painted stays as it was painted."""
+    dtype = label_dtype(values[-1])
+    if complete and painted is not None:
+        ones = np.ones(grid.source, np.float16)
+        return LabelledSlice(index, painted.astype(dtype), ones, 1.0 if painted.any() else float("nan"))
+    labels = np.zeros(grid.source, dtype)
+    confidence = np.ones(grid.source, np.float16)
+    presence = np.zeros(grid.source, bool)
+    if carried is not None:
+        soft = carried.labels
+        if painted is not None:  # labels painted here are settled; the others may still arrive beside them
+            anchored = torch.tensor([bool((painted == value).any()) for value in values], device=soft.device)
+            soft = soft * ~anchored[:, None, None]
+        present = (soft > _PRESENCE / 2).flatten(1).any(1).nonzero().flatten()
+        if len(present):
+            labels, confidence, presence = _to_source(soft[present], carried.reliability[present], grid)
+            labels = np.array([0, *(values[k] for k in present.tolist())], dtype)[labels]
+    if painted is not None:
+        labels = np.where(painted > 0, painted, labels).astype(dtype)
+        confidence[painted > 0] = 1.0
+        presence |= painted > 0
+    return LabelledSlice(index, labels, confidence, slice_confidence(labels, confidence, presence))
+
+
+def _to_source(
+    soft: Tensor, reliability: Tensor, grid: WorkingGrid
+) -> tuple[NDArray[np.int64], NDArray[np.float16], NDArray[np.bool_]]:
+    """Enlarge smoothly, then decide: the borders follow the probabilities instead of the coarse grid."""
+    soft = grid.to_source(soft[None])[0]
+    reliability = grid.to_source(reliability[None])[0]
+    total = soft.sum(0)
+    probabilities = torch.cat([(1.0 - total).clamp_min(0.0)[None], soft])
+    confidence = voxel_confidence(probabilities, reliability)
+    decided = probabilities.argmax(0)
+    return decided.cpu().numpy(), confidence.half().cpu().numpy(), (total > _PRESENCE).cpu().numpy()

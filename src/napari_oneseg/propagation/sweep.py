@@ -1,0 +1,157 @@
+"""One sweep: soft labels travel from slice to slice in one direction (paper 1.2).
+
+Strategy. A sweep visits the slices in order and carries, for every label on its own, a map of probabilities and a map
+of reliabilities. Each label sets out from the first slice on which it is known (an *anchor*), is renewed at each
+further anchor, and beyond its last anchor goes on until it has ended. A label knows nothing of the others, so that
+labels painted on different slices can travel together; they meet only when a slice is decided.
+
+Reliability is forward-backward agreement: after a step, what arrived is carried back, and where it does not return to
+where it came from, it cannot be trusted. Agreements multiply along the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from napari_oneseg.config import PropagationConfig
+from napari_oneseg.propagation.attention import local_affinity, readout, tiles_within_reach
+
+__all__ = ["Carried", "PaintedMaps", "step", "sweep"]
+
+# Less of a label than this is nothing: it keeps the soft tails of a label from growing over the whole slice.
+_TRACE = 1e-3
+
+
+@dataclass(frozen=True)
+class PaintedMaps:
+    """A painted slice on the feature grid.
+
+    Attributes
+    ----------
+    occupancy
+        Share of each label in each position, shape (L, rows, columns), 0 to 1.
+    anchored
+        Which labels this slice settles, shape (L,), boolean: those painted here, or all on a complete slice.
+    """
+
+    occupancy: Tensor
+    anchored: Tensor
+
+
+@dataclass(frozen=True)
+class Carried:
+    """What has arrived on a slice.
+
+    Attributes
+    ----------
+    labels
+        Probability of each label, shape (L, rows, columns), 0 to 1.
+    reliability
+        How far the way that each label came can be trusted, same shape, 0 to 1.
+    """
+
+    labels: Tensor
+    reliability: Tensor
+
+
+def step(target: Tensor, reference: Tensor, carried: Carried, window: int) -> tuple[Carried, Tensor]:
+    """Carry labels over to the next slice (paper eq. 8), and back to see whether they return.
+
+    Parameters
+    ----------
+    target, reference
+        Features of the two slices, shape (C, rows, columns).
+    carried
+        Labels on the reference slice.
+    window
+        Side of the attention window, odd.
+
+    Returns
+    -------
+    The labels on the target slice, and for each label the mean agreement of this step over the label, shape (L,).
+    """
+    tiles = tiles_within_reach((carried.labels > _TRACE).any(0), window)
+    forward = local_affinity(target[None], reference[None], window, tiles)
+    arrived = readout(forward, carried.labels[None])
+    tiles = tiles_within_reach((arrived[0] > _TRACE).any(0), window)
+    returned = readout(local_affinity(reference[None], target[None], window, tiles), arrived)[0]
+    agreement = 1.0 - (returned - carried.labels).abs()
+    mass = carried.labels.sum((1, 2)).clamp_min(1e-6)
+    mean_agreement = (agreement * carried.labels).sum((1, 2)) / mass
+    reliability = readout(forward, (carried.reliability * agreement)[None], fill=1.0)[0]
+    return Carried(arrived[0], reliability.clamp(0.0, 1.0)), mean_agreement
+
+
+def sweep(
+    features: Sequence[Tensor] | Tensor,
+    order: Sequence[int],
+    painted: Mapping[int, PaintedMaps],
+    config: PropagationConfig,
+) -> Iterator[tuple[int, Carried | None]]:
+    """Visit the slices in order and yield what arrives on each; None as long as nothing has set out.
+
+    On a painted slice its own labels are yielded as painted.
+
+    Parameters
+    ----------
+    features
+        Features by slice, each (C, rows, columns).
+    order
+        Indices of neighbouring slices, ascending or descending.
+    painted
+        Painted slices by index; at least one of them in ``order``.
+    config
+        Window and stopping rule.
+
+    Yields
+    ------
+    Slice index, and the labels that arrived there.
+    """
+    last_anchor = _last_anchors(order, painted)
+    carried: Carried | None = None
+    reference: Tensor | None = None
+    area = torch.zeros(0)
+    for position, index in enumerate(order):
+        features_here = features[index].float()
+        if carried is not None and bool((carried.labels > _TRACE).any()):
+            assert reference is not None  # set together with ``carried``
+            carried, agreement = step(features_here, reference, carried, config.window)
+            beyond = last_anchor < position
+            ended = beyond & (
+                (carried.labels.sum((1, 2)) < config.end_area * area) | (agreement < config.end_agreement)
+            )
+            carried = Carried(carried.labels * ~ended[:, None, None], carried.reliability)
+        if index in painted:
+            here = painted[index]
+            carried = _renewed(carried, here)
+            own_area = here.occupancy.sum((1, 2))
+            area = torch.where(here.anchored, own_area, area if len(area) else own_area)
+        reference = features_here
+        yield index, carried
+
+
+def _renewed(carried: Carried | None, painted: PaintedMaps) -> Carried:
+    """Replace what arrived on a painted slice by what was painted there."""
+    if carried is None:
+        return Carried(painted.occupancy, torch.ones_like(painted.occupancy))
+    anchored = painted.anchored[:, None, None]
+    # A voxel that was painted as one label is no other one.
+    free = 1.0 - painted.occupancy.sum(0).clamp(max=1.0)
+    return Carried(
+        torch.where(anchored, painted.occupancy, carried.labels * free),
+        torch.where(anchored, torch.ones_like(carried.reliability), carried.reliability),
+    )
+
+
+def _last_anchors(order: Sequence[int], painted: Mapping[int, PaintedMaps]) -> Tensor:
+    """Return, for each label, the position in ``order`` of its last anchor, shape (L,); -1 where it has none."""
+    first = next(iter(painted.values()))
+    last = torch.full(first.anchored.shape, -1, dtype=torch.long, device=first.anchored.device)
+    for position, index in enumerate(order):
+        if index in painted:
+            last[painted[index].anchored] = position
+    return last

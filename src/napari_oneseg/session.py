@@ -1,0 +1,487 @@
+"""One scan being labelled: the object that the widget, the command line, the examples and the tests all drive.
+
+The expensive step, :meth:`OneSegSession.set_volume`, computes the features once; everything else is cheap and may be
+repeated. What the user has made lives in one immutable :class:`_State`, replaced whole by every change, so that undo
+is to take the previous one back. Slices are shared between states, so a state costs only the slices it changed.
+"""
+
+from __future__ import annotations
+
+import operator
+import os
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from napari_oneseg import session_file
+from napari_oneseg.checkpoint import Weights, load_weights
+from napari_oneseg.config import Direction, PropagationConfig, ScreeningConfig
+from napari_oneseg.device import choose_device, is_out_of_memory
+from napari_oneseg.errors import AnnotationError, InputError, SessionError
+from napari_oneseg.features.extractor import FeatureStack, compute_features
+from napari_oneseg.propagation.confidence import slice_confidence
+from napari_oneseg.propagation.correction import closed_range, reopened_range
+from napari_oneseg.propagation.propagate import LabelledSlice, propagate
+from napari_oneseg.screening import SliceSuggestion, checked_range, rank_slices
+from napari_oneseg.volume import Annotation, LabelArray, Volume, label_dtype
+
+__all__ = ["OneSegSession", "Propagation"]
+
+Progress = Callable[[int, int], None]
+
+# Undo forgets its oldest steps beyond this much memory.
+_HISTORY_BYTES = 512 * 1024**2
+
+
+@dataclass(frozen=True, eq=False)
+class Propagation:
+    """A labelled volume.
+
+    Attributes
+    ----------
+    labels
+        Shape (n, rows, columns) in slice order, smallest fitting unsigned integers, 0 = background.
+    confidence
+        Same shape, float16, 0 to 1: margin of the decision times forward-backward agreement; 1 where painted.
+    slice_confidence
+        Shape (n,), float32: mean confidence of each slice where a label is or might be; NaN on slices without labels.
+    volumes_ml
+        Volume of each label in mL.
+    """
+
+    labels: LabelArray
+    confidence: NDArray[np.float16]
+    slice_confidence: NDArray[np.float32]
+    volumes_ml: dict[int, float]
+
+
+@dataclass(frozen=True, eq=False)
+class _State:
+    """All that the user has made and got so far, slice by slice; arrays in it are never written to."""
+
+    painted: Mapping[int, LabelArray] = field(default_factory=dict)
+    complete: frozenset[int] = frozenset()
+    frozen: Mapping[int, LabelArray] = field(default_factory=dict)
+    results: Mapping[int, LabelledSlice] = field(default_factory=dict)
+    stale: frozenset[int] = frozenset()
+    direction: Direction = "both"
+
+    @property
+    def annotation(self) -> Annotation:
+        slices = {**self.painted, **self.frozen}
+        return Annotation(slices, self.complete | frozenset(self.frozen))
+
+
+class OneSegSession:
+    """Suggest slices, take painted ones, carry their labels through the volume, take corrections.
+
+    Parameters
+    ----------
+    weights
+        A weights file, loaded weights, or None for those that ship with the package.
+    device
+        ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
+    threads
+        CPU threads to compute with; torch's default where None.
+    screening, propagation
+        Parameters of these stages.
+
+    Examples
+    --------
+    >>> session = OneSegSession()
+    >>> session.set_volume(volume)
+    >>> index = session.suggest_slices(top=1)[0].index
+    >>> session.annotate(index, painted)
+    >>> labels = session.propagate().labels
+    """
+
+    def __init__(
+        self,
+        weights: str | os.PathLike[str] | Weights | None = None,
+        device: str = "auto",
+        threads: int | None = None,
+        screening: ScreeningConfig | None = None,
+        propagation: PropagationConfig | None = None,
+    ) -> None:
+        if threads is not None:
+            torch.set_num_threads(threads)
+        self.device = choose_device(device)
+        self.weights = weights if isinstance(weights, Weights) else load_weights(weights)
+        self.screening = screening or ScreeningConfig()
+        self.propagation = propagation or PropagationConfig()
+        self._volume: Volume | None = None
+        self._features: FeatureStack | None = None
+        self._state = _State()
+        self._past: list[_State] = []
+        self._future: list[_State] = []
+
+    # The scan ----------------------------------------------------------------------------------------------------
+
+    def set_volume(self, volume: Volume, progress: Progress | None = None) -> None:
+        """Take a scan and compute its features; everything made on the previous scan is dropped.
+
+        A cancelled or failed call leaves the session as it was.
+        """
+        features = compute_features(volume, self.weights.network, self.weights.preprocessing, self.device, progress)
+        self._volume, self._features = volume, features
+        self._state, self._past, self._future = _State(), [], []
+
+    @property
+    def volume(self) -> Volume:
+        """The scan.
+
+        Raises
+        ------
+        SessionError
+            Before :meth:`set_volume`.
+        """
+        if self._volume is None:
+            raise SessionError("No scan is open: call set_volume first.")
+        return self._volume
+
+    @property
+    def features(self) -> FeatureStack:
+        """The features of the scan; see :attr:`volume`."""
+        if self._features is None:
+            raise SessionError("No scan is open: call set_volume first.")
+        return self._features
+
+    def suggest_slices(
+        self, slice_range: tuple[int, int] | None = None, top: int | None = None
+    ) -> list[SliceSuggestion]:
+        """Return the slices most worth painting, best first.
+
+        Parameters
+        ----------
+        slice_range
+            First and last slice to consider, both included, for instance the rough extent of the target.
+        top
+            How many to return at most.
+        """
+        return rank_slices(self.features, slice_range, self.screening)[:top]
+
+    # What the user makes -----------------------------------------------------------------------------------------
+
+    @property
+    def annotation(self) -> Annotation:
+        """The painted, corrected and frozen slices."""
+        return self._state.annotation
+
+    @property
+    def frozen(self) -> frozenset[int]:
+        """Slices that no propagation and no annotation may change."""
+        return frozenset(self._state.frozen)
+
+    @property
+    def stale(self) -> frozenset[int]:
+        """Slices whose labels are older than what was painted or corrected since; :meth:`update` renews them."""
+        return self._state.stale
+
+    def annotate(self, index: int, image: LabelArray, complete: bool = False) -> None:
+        """Paint a slice; an empty image that is not complete takes the slice's painting back.
+
+        Parameters
+        ----------
+        index
+            Slice index.
+        image
+            Labels, shape (rows, columns), integers, 0 = not painted.
+        complete
+            Whether every label was painted, so that 0 means background.
+
+        Raises
+        ------
+        AnnotationError
+            If the image does not fit the scan, or the slice is frozen.
+        """
+        self._set_painted({index: image}, complete={index} if complete else set())
+
+    def set_annotation(self, annotation: Annotation) -> None:
+        """Paint several slices at once, as one step of the history."""
+        self._set_painted(annotation.slices, annotation.complete)
+
+    def correct(self, index: int, image: LabelArray) -> None:
+        """Replace a slice's labels, all of them: from now on the slice is an anchor for every label."""
+        self._set_painted({index: image}, complete={index})
+
+    def freeze(self, index: int) -> None:
+        """Accept a slice as it is: it becomes an anchor for every label, and nothing changes it any more."""
+        index = self._checked_index(index)
+        if index not in self._state.frozen:
+            self._change(frozen={**self._state.frozen, index: self._slice_labels(index)}, reopen=(index,))
+
+    def unfreeze(self, index: int) -> None:
+        """Let a frozen slice be changed again; what was painted on it before stays painted."""
+        if index not in self._state.frozen:
+            return
+        self._change(frozen={k: v for k, v in self._state.frozen.items() if k != index}, reopen=(index,))
+
+    def _set_painted(self, slices: Mapping[int, LabelArray], complete: Iterable[int]) -> None:
+        slices = {self._checked_index(index): image for index, image in slices.items()}
+        complete = frozenset(self._checked_index(index) for index in complete)
+        painted = dict(self._state.painted)
+        for index, image in slices.items():
+            if index in self._state.frozen:
+                raise AnnotationError(f"Slice {index} is frozen. Unfreeze it before you change it.")
+            checked = self._checked_image(image)
+            if checked.any() or index in complete:
+                painted[index] = checked
+            else:
+                painted.pop(index, None)
+        kept = (self._state.complete - set(slices)) | complete
+        self._change(painted=painted, complete=kept & set(painted), reopen=tuple(slices))
+
+    def _change(self, *, reopen: tuple[int, ...], **changes: object) -> None:
+        """Put a new state in place, with the slices that now need a new propagation marked as stale."""
+        before = self._state
+        after = replace(before, **changes)  # type: ignore[arg-type]
+        stale = set(before.stale)
+        for index in reopen:
+            for annotation in (before.annotation, after.annotation):
+                first, last = reopened_range(annotation, index, self.volume.n_slices)
+                stale.update(range(first, last + 1))
+        # Where nothing was propagated yet, nothing is out of date.
+        self._push(replace(after, stale=(frozenset(stale) & before.results.keys()) - after.frozen.keys()))
+
+    def _checked_index(self, index: int) -> int:
+        """Return the index as a plain integer, which a session file can hold."""
+        index = operator.index(index)
+        if not 0 <= index < self.volume.n_slices:
+            raise AnnotationError(f"There is no slice {index}: the scan has slices 0 to {self.volume.n_slices - 1}.")
+        return index
+
+    def _checked_image(self, image: LabelArray) -> LabelArray:
+        expected = self.volume.slices.shape[1:]
+        if image.shape != expected:
+            raise AnnotationError(
+                f"A painted slice must have the scan's {expected} rows and columns, got {image.shape}."
+            )
+        if not np.issubdtype(image.dtype, np.integer):
+            raise AnnotationError(f"A painted slice must hold whole numbers, one per label, got {image.dtype}.")
+        if image.size and image.min() < 0:
+            raise AnnotationError(f"Labels must be 0 or greater, got {image.min()}.")
+        kept = image.astype(label_dtype(int(image.max())))
+        kept.setflags(write=False)
+        return kept
+
+    # The result --------------------------------------------------------------------------------------------------
+
+    @property
+    def labels(self) -> LabelArray:
+        """All labels as they are now, painted ones included, shape (n, rows, columns), unsigned integers."""
+        images = [self._slice_labels(index) for index in range(self.volume.n_slices)]
+        dtype = label_dtype(max(int(image.max(initial=0)) for image in images))
+        return np.stack(images).astype(dtype, copy=False)
+
+    def _slice_labels(self, index: int) -> LabelArray:
+        state = self._state
+        if index in state.frozen:
+            return state.frozen[index]
+        painted = state.painted.get(index)
+        if painted is not None and index in state.complete:
+            return painted
+        result = state.results.get(index)
+        if result is None:
+            return painted if painted is not None else np.zeros(self.volume.slices.shape[1:], np.uint8)
+        if painted is None:
+            return result.labels
+        return np.where(painted > 0, painted, result.labels)
+
+    def propagate(
+        self,
+        slice_range: tuple[int, int] | None = None,
+        direction: Direction = "both",
+        labels: Iterable[int] | None = None,
+        progress: Progress | None = None,
+    ) -> Propagation:
+        """Carry the painted labels through the volume; frozen slices and slices outside the range stay as they are.
+
+        Parameters
+        ----------
+        slice_range
+            First and last slice to label, both included.
+        direction
+            ``up`` towards higher indices, ``down`` towards lower ones, or ``both``.
+        labels
+            The labels to carry, all by default. Voxels of other labels are not overwritten.
+        progress
+            Called with (slices visited, visits in all). A cancelled call changes nothing.
+
+        Raises
+        ------
+        AnnotationError
+            If nothing is painted in the range.
+        """
+        first, last = checked_range(slice_range, self.volume.n_slices)
+        chosen = None if labels is None else frozenset(labels)
+        results = self._run(self._selected(chosen), (first, last), direction, progress)
+        merged = dict(self._state.results)
+        for result in results:
+            merged[result.index] = result if chosen is None else self._protected(result, chosen)
+        # With some labels only, the others are as old as before.
+        renewed = range(first, last + 1) if chosen is None or chosen >= set(self.annotation.labels) else ()
+        stale = self._state.stale - set(renewed)
+        self._push(replace(self._state, results=merged, stale=stale, direction=direction))
+        return self.result()
+
+    def update(self, progress: Progress | None = None) -> Propagation:
+        """Propagate again where corrections have made the result stale, and only there.
+
+        All labels travel, in the direction of the last propagation. Raises and cancels like :meth:`propagate`.
+        """
+        state = self._state
+        if state.stale:
+            annotation = state.annotation
+            span = closed_range(annotation, min(state.stale), max(state.stale))
+            results = self._run(annotation, span, state.direction, progress)
+            renewed = {result.index: result for result in results if result.index in state.stale}
+            self._push(replace(state, results={**state.results, **renewed}, stale=frozenset()))
+        return self.result()
+
+    def result(self) -> Propagation:
+        """Return the labels as they are now, with confidence and volumes."""
+        volume, labels = self.volume, self.labels
+        confidence = np.ones(labels.shape, np.float16)
+        scores = np.full(len(labels), np.nan, np.float32)
+        settled = self.annotation.complete
+        for index, result in self._state.results.items():
+            if index not in settled:
+                confidence[index] = result.confidence
+                scores[index] = result.score
+        for index, image in self._state.painted.items():
+            confidence[index][image > 0] = 1.0
+        for index in settled | (self._state.painted.keys() - self._state.results.keys()):
+            scores[index] = 1.0 if labels[index].any() else np.nan
+        counts = zip(*np.unique(labels[labels > 0], return_counts=True), strict=True)
+        volumes = {int(value): float(count * volume.voxel_ml) for value, count in counts}
+        return Propagation(labels, confidence, scores, volumes)
+
+    def _selected(self, chosen: frozenset[int] | None) -> Annotation:
+        annotation = self.annotation
+        if chosen is None:
+            return annotation
+        unknown = sorted(chosen - set(annotation.labels))
+        if unknown:
+            raise AnnotationError(f"Labels {unknown} were painted nowhere; painted are {list(annotation.labels)}.")
+        slices = {
+            index: np.where(np.isin(image, list(chosen)), image, 0).astype(image.dtype)
+            for index, image in annotation.slices.items()
+        }
+        kept = {index: image for index, image in slices.items() if image.any() or index in annotation.complete}
+        return Annotation(kept, annotation.complete)
+
+    def _protected(self, result: LabelledSlice, chosen: frozenset[int]) -> LabelledSlice:
+        """Merge a result for some labels into the present slice without touching the voxels of the others."""
+        present = self._slice_labels(result.index)
+        others = (present > 0) & ~np.isin(present, list(chosen))
+        before = self._state.results.get(result.index)
+        labels = np.where(others, present, result.labels)
+        confidence = np.where(others, np.float16(1.0) if before is None else before.confidence, result.confidence)
+        return LabelledSlice(result.index, labels, confidence, slice_confidence(labels, confidence, labels > 0))
+
+    def _run(
+        self, annotation: Annotation, slice_range: tuple[int, int], direction: Direction, progress: Progress | None
+    ) -> list[LabelledSlice]:
+        try:
+            return propagate(self.features, annotation, slice_range, direction, self.propagation, progress)
+        except RuntimeError as error:
+            if self.features.maps.device.type == "cpu" or not is_out_of_memory(error):
+                raise
+        warnings.warn(f"The memory of {self.device} is full; the CPU is used instead, which is slower.", stacklevel=3)
+        self._features = self.features.to(torch.device("cpu"))
+        return propagate(self.features, annotation, slice_range, direction, self.propagation, progress)
+
+    # History -----------------------------------------------------------------------------------------------------
+
+    def _push(self, state: _State) -> None:
+        self._past.append(self._state)
+        self._future.clear()
+        self._state = state
+        while len(self._past) > 1 and self._history_bytes() > _HISTORY_BYTES:
+            self._past.pop(0)
+
+    def _history_bytes(self) -> int:
+        results = {id(r): r.labels.nbytes + r.confidence.nbytes for s in self._past for r in s.results.values()}
+        return sum(results.values())
+
+    def undo(self) -> bool:
+        """Take the last change back, a whole propagation at once; return whether there was one."""
+        if not self._past:
+            return False
+        self._future.append(self._state)
+        self._state = self._past.pop()
+        return True
+
+    def redo(self) -> bool:
+        """Make the change again that was taken back last; return whether there was one."""
+        if not self._future:
+            return False
+        self._past.append(self._state)
+        self._state = self._future.pop()
+        return True
+
+    # Files -------------------------------------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write everything that was made on this scan into one file; the scan itself is not in it.
+
+        Raises
+        ------
+        OutputError
+            If the file cannot be written; a file of that name stays as it was.
+        """
+        state = self._state
+        session_file.save_session(
+            path,
+            session_file.SavedSession(
+                scan=self.volume.content_hash,
+                weights=self.weights.sha256,
+                propagation=self.propagation,
+                screening=self.screening,
+                painted=state.painted,
+                complete=state.complete,
+                frozen=state.frozen,
+                results=state.results,
+                stale=state.stale,
+                direction=state.direction,
+            ),
+        )
+
+    def resume(self, path: str | os.PathLike[str]) -> None:
+        """Take up a saved session on the scan that is open.
+
+        Raises
+        ------
+        SessionError
+            If no scan is open, or the file belongs to another scan.
+        InputError
+            If the file is missing or damaged.
+        """
+        volume = self.volume
+        saved = session_file.load_session(path)
+        if saved.scan != volume.content_hash:
+            raise SessionError(
+                "The session file belongs to another scan, or to another slice axis of this one. "
+                "Open the scan it was made on."
+            )
+        self._check_fit(saved)
+        stale = saved.stale
+        if saved.weights != self.weights.sha256 and saved.results:
+            warnings.warn(
+                "The session was made with other weights. Its labels are kept and marked as stale.", stacklevel=2
+            )
+            stale = frozenset(saved.results) - frozenset(saved.frozen)
+        self.propagation, self.screening = saved.propagation, saved.screening
+        self._state = _State(saved.painted, saved.complete, saved.frozen, saved.results, stale, saved.direction)
+        self._past, self._future = [], []
+
+    def _check_fit(self, saved: session_file.SavedSession) -> None:
+        count, *shape = self.volume.slices.shape
+        images = [*saved.painted.values(), *saved.frozen.values(), *(r.labels for r in saved.results.values())]
+        indices = {*saved.painted, *saved.frozen, *saved.results, *saved.stale}
+        if any(image.shape != tuple(shape) for image in images) or max(indices, default=0) >= count:
+            raise InputError("The session file is damaged: its slices do not fit the scan that it names.")

@@ -1,0 +1,193 @@
+"""The file a session is kept in: a zip of arrays with one JSON entry, never a pickle.
+
+Neither the scan's path nor anything from its header is stored, only the hash of its content.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_oneseg.config import Direction, PropagationConfig, ScreeningConfig
+from napari_oneseg.errors import InputError, OutputError
+from napari_oneseg.propagation.propagate import LabelledSlice
+from napari_oneseg.volume import LabelArray
+
+__all__ = ["SavedSession", "load_session", "save_session"]
+
+_FORMAT = "napari-oneseg session"
+_VERSION = 1
+# What the standard library and numpy raise on a file that was cut, overwritten or put together wrongly; a wrong bit in
+# a zip header can also claim a password (RuntimeError) or an unknown compression (NotImplementedError).
+_DAMAGED = (
+    OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, RuntimeError, NotImplementedError,
+    zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class SavedSession:
+    """What a session file holds.
+
+    Attributes
+    ----------
+    scan
+        Content hash of the scan.
+    weights
+        SHA-256 of the weights file.
+    propagation, screening
+        Parameters.
+    painted, complete, frozen
+        Painted slices by index, which of them are complete, and frozen slices by index.
+    results
+        Propagated slices by index.
+    stale
+        Slices that were waiting for a new propagation.
+    direction
+        In which direction the labels travelled.
+    """
+
+    scan: str
+    weights: str
+    propagation: PropagationConfig
+    screening: ScreeningConfig
+    painted: Mapping[int, LabelArray]
+    complete: frozenset[int]
+    frozen: Mapping[int, LabelArray]
+    results: Mapping[int, LabelledSlice]
+    stale: frozenset[int]
+    direction: Direction
+
+
+def save_session(path: str | os.PathLike[str], session: SavedSession) -> None:
+    """Write a session file under a temporary name and rename it.
+
+    Raises
+    ------
+    OutputError
+        If the file cannot be written; a file of that name stays as it was.
+    """
+    path = Path(path)
+    results = [session.results[index] for index in sorted(session.results)]
+    meta = {
+        "format": _FORMAT,
+        "version": _VERSION,
+        "scan": session.scan,
+        "weights": session.weights,
+        "propagation": session.propagation.to_dict(),
+        "screening": session.screening.to_dict(),
+        "painted": sorted(session.painted),
+        "complete": sorted(session.complete),
+        "frozen": sorted(session.frozen),
+        "results": [result.index for result in results],
+        "scores": [None if np.isnan(result.score) else result.score for result in results],
+        "stale": sorted(session.stale),
+        "direction": session.direction,
+    }
+    arrays = {
+        "painted": _stacked([session.painted[index] for index in sorted(session.painted)]),
+        "frozen": _stacked([session.frozen[index] for index in sorted(session.frozen)]),
+        "labels": _stacked([result.labels for result in results]),
+        "confidence": _stacked([result.confidence for result in results]),
+    }
+    temporary = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            temporary = Path(file.name)
+            with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+                archive.writestr("session.json", json.dumps(meta))
+                for name, array in arrays.items():
+                    buffer = io.BytesIO()
+                    np.save(buffer, array, allow_pickle=False)
+                    archive.writestr(f"{name}.npy", buffer.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise OutputError(f"The session could not be written to {path}: {error.strerror or error}.") from error
+    finally:
+        if temporary is not None:  # still there only if something failed
+            temporary.unlink(missing_ok=True)
+
+
+def load_session(path: str | os.PathLike[str]) -> SavedSession:
+    """Read a session file.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, damaged, or not a session.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"There is no session file {path}.")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            meta = json.loads(archive.read("session.json"))
+            names = ("painted", "frozen", "labels", "confidence")
+            arrays = {
+                name: np.load(io.BytesIO(archive.read(f"{name}.npy")), allow_pickle=False) for name in names
+            }
+        return _assembled(meta, arrays)
+    except InputError:
+        raise
+    except _DAMAGED as error:
+        raise InputError(f"{path} is not a readable session file, it may be damaged ({error}).") from error
+
+
+def _assembled(meta: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> SavedSession:
+    if meta.get("format") != _FORMAT or meta.get("version") != _VERSION:
+        raise InputError(
+            f"Expected a session file of version {_VERSION}, got {meta.get('format')} {meta.get('version')}."
+        )
+    _check_slices(meta, arrays)
+    results = {
+        index: LabelledSlice(index, labels, confidence, float("nan") if score is None else score)
+        for index, labels, confidence, score in zip(
+            meta["results"], arrays["labels"], arrays["confidence"], meta["scores"], strict=True
+        )
+    }
+    return SavedSession(
+        scan=meta["scan"],
+        weights=meta["weights"],
+        propagation=PropagationConfig.from_dict(meta["propagation"]),
+        screening=ScreeningConfig.from_dict(meta["screening"]),
+        painted=dict(zip(meta["painted"], arrays["painted"], strict=True)),
+        complete=frozenset(meta["complete"]),
+        frozen=dict(zip(meta["frozen"], arrays["frozen"], strict=True)),
+        results=results,
+        stale=frozenset(meta["stale"]),
+        direction=meta["direction"],
+    )
+
+
+def _check_slices(meta: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
+    """Refuse what no session can have written, before it does harm further on."""
+    shapes = {array.shape[1:] for array in arrays.values() if len(array)}
+    indices = [index for key in ("painted", "complete", "frozen", "results", "stale") for index in meta[key]]
+    kinds = {array.dtype.kind for name, array in arrays.items() if name != "confidence"}
+    sound = (
+        len(shapes) <= 1
+        and all(len(shape) == 2 for shape in shapes)
+        and kinds == {"u"}
+        and all(isinstance(index, int) and index >= 0 for index in indices)
+        and set(meta["complete"]) <= set(meta["painted"])
+        and meta["direction"] in get_args(Direction)
+    )
+    if not sound:
+        raise ValueError("its slices contradict each other")
+
+
+def _stacked(images: list[NDArray[Any]]) -> NDArray[Any]:
+    return np.stack(images) if images else np.zeros((0, 0, 0), np.uint8)

@@ -1,0 +1,28 @@
+"""What all tests share: where the real scans are, and settings that keep tests apart from the user's own."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Here, because torch, napari and matplotlib read these when they are first imported, which is during collection.
+    scratch = tempfile.TemporaryDirectory(prefix="oneseg-tests-")
+    config.add_cleanup(scratch.cleanup)
+    os.environ["NAPARI_CONFIG"] = str(Path(scratch.name) / "napari.yaml")
+    os.environ["MPLBACKEND"] = "agg"
+    # The tests' tensors are small: more threads only wait for each other.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of real scans, described in its MANIFEST.md: ONESEG_DATA, or shared/data beside the repository."""
+    path = Path(os.environ.get("ONESEG_DATA") or Path(__file__).parents[2] / "shared" / "data")
+    if not path.is_dir():
+        pytest.skip(f"needs real scans, and there is no folder {path}; ONESEG_DATA may name another one")
+    return path

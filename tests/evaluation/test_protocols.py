@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from napari_oneseg.errors import InputError, SessionError
+from napari_oneseg.evaluation.baselines import Propagate, copy_slice
+from napari_oneseg.evaluation.cases import Case, CaseFiles
+from napari_oneseg.evaluation.protocols import evaluate, evaluate_case, evenly_spaced, oneseg_method, oneseg_suggest
+from napari_oneseg.io import write_image, write_labels
+from napari_oneseg.volume import Annotation, Volume
+
+SHAPE = (20, 12, 14)
+
+
+@pytest.fixture
+def case() -> Case:
+    """Return a scan with label 2 on slices 4 to 13, largest on 9, and label 300 on slices 8 to 9."""
+    reference = np.zeros(SHAPE, np.uint16)
+    for index in range(4, 14):
+        reference[index, 2 : 5 + 4 - abs(index - 9), 2:6] = 2
+    reference[8:10, 2:6, 8:12] = 300
+    grey = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
+    return Case("one", Volume(grey, (4.0, 1.5, 1.0)), reference)
+
+
+@dataclass
+class Result:
+    labels: NDArray[np.unsignedinteger]
+
+
+@dataclass
+class Suggestion:
+    index: int
+
+
+class FakeSession:
+    """Keeps what was painted until it is undone, as the real one does, and copies each slice everywhere it can."""
+
+    def __init__(self, suggested: int = 9) -> None:
+        self.suggested = suggested
+        self.volumes: list[Volume] = []
+        self.ranges: list[tuple[int, int] | None] = []
+        self.painted: dict[int, NDArray[np.unsignedinteger]] = {}
+        self.steps = 0
+
+    @property
+    def volume(self) -> Volume:
+        if not self.volumes:
+            raise SessionError("No scan is open.")
+        return self.volumes[-1]
+
+    def set_volume(self, volume: Volume) -> None:
+        self.volumes.append(volume)
+
+    def suggest_slices(self, slice_range: tuple[int, int] | None = None, top: int | None = None) -> list[Suggestion]:
+        self.ranges.append(slice_range)
+        return [Suggestion(self.suggested), Suggestion(0)][:top]
+
+    def set_annotation(self, annotation: Annotation) -> None:
+        self.painted |= annotation.slices
+        self.steps += 1
+
+    def propagate(self) -> Result:
+        self.steps += 1
+        return Result(copy_slice(self.volume)(Annotation(self.painted)))
+
+    def undo(self) -> bool:
+        undone = self.steps > 0
+        self.steps = max(0, self.steps - 1)
+        if self.steps == 0:
+            self.painted = {}
+        return undone
+
+
+def record(annotations: list[Annotation]) -> Propagate:
+    def propagate(annotation: Annotation) -> NDArray[np.unsignedinteger]:
+        annotations.append(annotation)
+        return np.zeros(SHAPE, np.uint8)
+
+    return propagate
+
+
+def test_largest_slice_is_painted_one_label_at_a_time(case: Case) -> None:
+    annotations: list[Annotation] = []
+    result = evaluate_case(lambda volume: record(annotations), case)
+    assert [annotation.labels for annotation in annotations] == [(2,), (300,)]
+    assert [tuple(annotation.slices) for annotation in annotations] == [(9,), (8,)]
+    assert not any(annotation.complete for annotation in annotations)
+    np.testing.assert_array_equal(annotations[0].slices[9], np.where(case.reference[9] == 2, 2, 0))
+    assert result.painted == {2: (9,), 300: (8,)}
+    assert [(score.label, score.dice, score.ravd) for score in result.scores] == [(2, 0, 100), (300, 0, 100)]
+
+
+def test_scores_are_those_of_the_result(case: Case) -> None:
+    result = evaluate_case(copy_slice, case, labels=[300])
+    (score,) = result.scores
+    assert score.extent_dice == 1.0
+    assert score.dice == pytest.approx(2 * 2 / (2 + SHAPE[0]))
+    assert score.ravd == pytest.approx(100 * (SHAPE[0] - 2) / 2)
+    assert 4.0 < score.assd < 4.0 * 10  # the slices beyond the organ lie up to 10 slices of 4 mm away
+
+
+def test_labels_that_a_case_lacks_are_left_out(case: Case) -> None:
+    assert [score.label for score in evaluate_case(copy_slice, case, labels=[7, 2]).scores] == [2]
+
+
+@pytest.mark.parametrize(("count", "expected"), [(1, (9,)), (2, (6, 11)), (3, (5, 8, 12)), (5, (4, 6, 8, 10, 12))])
+def test_slices_are_the_centres_of_equal_parts(case: Case, count: int, expected: tuple[int, ...]) -> None:
+    assert evenly_spaced(case.reference == 2, count) == expected  # of slices 4 to 13, the largest being 9
+
+
+def test_evenly_spaced_slices_always_show_the_organ() -> None:
+    mask = np.zeros((30, 4, 4), bool)
+    mask[[2, 3, 24, 25, 26], 1:3, 1:3] = True
+    assert evenly_spaced(mask, 2) == (3, 24)
+    assert evenly_spaced(mask, 9) == (2, 3, 24, 25, 26)
+
+
+def test_evenly_paints_all_its_slices(case: Case) -> None:
+    annotations: list[Annotation] = []
+    result = evaluate_case(lambda volume: record(annotations), case, [2], protocol="evenly", slices=3)
+    assert tuple(annotations[0].slices) == result.painted[2] == evenly_spaced(case.reference == 2, 3)
+
+
+def test_suggested_asks_within_the_widened_extent(case: Case) -> None:
+    session = FakeSession(suggested=6)
+    result = evaluate_case(oneseg_method(session), case, protocol="suggested", suggest=oneseg_suggest(session))
+    assert session.ranges == [(3, 14), (7, 10)]  # 4 to 13 and 8 to 9, a tenth and at least one slice wider
+    assert len(session.volumes) == 1, "the features are computed once"
+    assert result.painted == {2: (6,), 300: ()}  # slice 6 does not show label 300: there is nothing to paint
+    assert result.scores[0].dice > 0.3
+    assert (result.scores[1].dice, result.scores[1].ravd) == (0, 100)
+
+
+def test_volume_paints_all_labels_of_one_slice_at_once(case: Case) -> None:
+    for suggested, painted in ((9, {2: (9,), 300: (9,)}), (5, {2: (5,), 300: ()}), (0, {2: (), 300: ()})):
+        session = FakeSession(suggested)
+        result = evaluate_case(oneseg_method(session), case, protocol="volume", suggest=oneseg_suggest(session))
+        assert session.ranges == [None]
+        assert result.painted == painted
+        assert [score.dice > 0 for score in result.scores] == [bool(slices) for slices in painted.values()]
+
+
+def test_labels_do_not_reach_each_other_through_the_session(case: Case) -> None:
+    session = FakeSession()
+    ours = evaluate_case(oneseg_method(session), case)
+    assert ours.scores == evaluate_case(copy_slice, case).scores
+
+
+def test_cases_are_read_when_their_turn_comes(case: Case, tmp_path: Path) -> None:
+    write_image(tmp_path / "scan.nii.gz", np.asarray(case.volume.array), case.volume)
+    write_labels(tmp_path / "labels.nii.gz", case.reference, case.volume)
+    files = CaseFiles("two", tmp_path / "scan.nii.gz", tmp_path / "labels.nii.gz")
+    calls: list[tuple[int, int]] = []
+    results = evaluate(copy_slice, [case, files], progress=lambda done, total: calls.append((done, total)))
+    assert calls == [(1, 2), (2, 2)]
+    assert [result.case for result in results] == ["one", "two"]
+    assert results[0].scores == results[1].scores
+    assert files.load(slice_axis=2).reference.shape == (SHAPE[2], *SHAPE[:2])
+
+
+@pytest.mark.parametrize(
+    ("protocol", "slices", "message"),
+    [
+        ("largest", 2, "evenly protocol for several"),
+        ("evenly", 0, "at least one slice"),
+        ("suggested", 1, "source of suggested slices"),
+        ("volume", 1, "source of suggested slices"),
+        ("random", 1, "must be one of largest, evenly"),
+    ],
+)
+def test_unusable_protocols_are_refused(case: Case, protocol: str, slices: int, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        evaluate_case(copy_slice, case, protocol=protocol, slices=slices)

@@ -1,0 +1,147 @@
+"""NIfTI headers and damaged files, written with nibabel."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from napari_oneseg.errors import InputError
+from napari_oneseg.io import read_volume, write_image, write_labels
+
+
+def grey_values(shape: tuple[int, int, int] = (6, 5, 4)) -> NDArray[np.int16]:
+    return np.random.default_rng(0).integers(0, 100, shape).astype(np.int16)
+
+
+def painted(shape: tuple[int, int, int] = (6, 5, 4)) -> NDArray[np.uint8]:
+    labels = np.zeros(shape, np.uint8)
+    labels[1, 2, 3] = 3
+    return labels
+
+
+def save(path: Path, array: NDArray[np.generic], affine: NDArray[np.float64] | None = None) -> Path:
+    nib.save(nib.Nifti1Image(array.T, np.eye(4) if affine is None else affine), path)
+    return path
+
+
+def refused(path: Path, match: str) -> None:
+    with pytest.raises(InputError, match=match):
+        read_volume(path)
+
+
+def test_scaled_values_are_scaled(tmp_path: Path) -> None:
+    image = nib.Nifti1Image(grey_values().T, np.eye(4))
+    image.header.set_slope_inter(-0.5, 10)
+    with (tmp_path / "scan.nii").open("wb") as file:  # by hand: nibabel would fit the stored values to the slope
+        file.write(image.header.binaryblock[:344] + b"n+1\0" + bytes(4))
+        file.write(grey_values().tobytes())
+    data = bytearray((tmp_path / "scan.nii").read_bytes())
+    struct.pack_into("<f", data, 108, 352)
+    (tmp_path / "scan.nii").write_bytes(data)
+    np.testing.assert_allclose(read_volume(tmp_path / "scan.nii").array, 10 - 0.5 * grey_values())
+
+
+def test_big_endian_files_keep_their_header(tmp_path: Path) -> None:
+    image = nib.Nifti1Image(grey_values().T, np.diag([1.1, 2.2, 3.3, 1]), nib.Nifti1Header(endianness=">"))
+    image.header["sform_code"] = 3
+    nib.save(image, tmp_path / "scan.nii.gz")
+    scan = read_volume(tmp_path / "scan.nii.gz")
+    write_labels(tmp_path / "labels.nii.gz", painted(), scan)
+    written = nib.load(tmp_path / "labels.nii.gz")
+    assert written.header["sform_code"] == 3
+    np.testing.assert_array_equal(written.affine, nib.load(tmp_path / "scan.nii.gz").affine)
+
+
+@pytest.mark.parametrize("kept", [0.5, 0.9, 0.99])
+def test_a_truncated_compressed_file(tmp_path: Path, kept: float) -> None:
+    path = save(tmp_path / "scan.nii.gz", grey_values((20, 20, 20)))
+    data = path.read_bytes()
+    path.write_bytes(data[: int(kept * len(data))])
+    refused(path, "scan.nii.gz is damaged or incomplete; copy or export it again")
+
+
+def test_a_damaged_compressed_file(tmp_path: Path) -> None:
+    path = save(tmp_path / "scan.nii.gz", grey_values((20, 20, 20)))
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 255
+    path.write_bytes(data)
+    refused(path, "scan.nii.gz is damaged or incomplete")
+
+
+def test_nifti_2(tmp_path: Path) -> None:
+    nib.save(nib.Nifti2Image(grey_values().T, np.eye(4)), tmp_path / "scan.nii.gz")
+    refused(tmp_path / "scan.nii.gz", "NIfTI-2 file.*save it as NIfTI-1")
+
+
+def test_a_sheared_nifti(tmp_path: Path) -> None:
+    image = nib.Nifti1Image(grey_values().T, np.array([[0.8, 0.4, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]))
+    nib.save(image, tmp_path / "scan.nii")
+    refused(tmp_path / "scan.nii", "sheared .*axes are not perpendicular.*resample")
+
+
+HEADER_ENTRIES = [
+    *("dim", "pixdim", "xyzt_units", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d"),
+    *("qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z"),
+]
+
+
+@pytest.mark.parametrize("codes", [(0, 2), (1, 0), (1, 1), (2, 4), (0, 0), (3, 1)])
+@pytest.mark.parametrize("units", [0, 2, 10, 3])
+def test_a_label_file_repeats_the_header(tmp_path: Path, codes: tuple[int, int], units: int) -> None:
+    affine = np.eye(4)
+    affine[:3, :3] = Rotation.from_euler("xyz", [20, -15, 35], degrees=True).as_matrix() * [-0.8, 1.25, 7.5]
+    affine[:3, 3] = [12.5, -40.25, 101.0]
+    image = nib.Nifti1Image(grey_values().T, affine)
+    image.set_sform(affine, codes[1])
+    image.set_qform(affine, codes[0])
+    image.header["xyzt_units"] = units
+    image.header["pixdim"][4:] = [2.5, 1, 1, 0]
+    image.header["descrip"] = b"Secret^Name"
+    nib.save(image, tmp_path / "scan.nii.gz")
+    volume = read_volume(tmp_path / "scan.nii.gz")
+    for name in ("labels.nii.gz", "labels.nii", "confidence.nii.gz"):
+        if name.startswith("labels"):
+            write_labels(tmp_path / name, painted(), volume)
+        else:
+            write_image(tmp_path / name, painted().astype(np.float32), volume)
+        source, written = nib.load(tmp_path / "scan.nii.gz"), nib.load(tmp_path / name)
+        for entry in HEADER_ENTRIES:
+            np.testing.assert_array_equal(source.header[entry], written.header[entry], err_msg=entry)
+        np.testing.assert_array_equal(source.affine, written.affine)
+        np.testing.assert_array_equal(source.get_qform(), written.get_qform())
+        assert b"Secret" not in written.header.binaryblock
+        np.testing.assert_array_equal(np.asarray(written.dataobj).T, painted())
+        first, second = sitk.ReadImage(str(tmp_path / "scan.nii.gz")), sitk.ReadImage(str(tmp_path / name))
+        assert first.GetSpacing() == second.GetSpacing()
+        assert first.GetOrigin() == second.GetOrigin()
+        assert first.GetDirection() == second.GetDirection()
+
+
+def test_a_truncated_file_says_how_much_is_missing(tmp_path: Path) -> None:
+    path = save(tmp_path / "scan.nii", grey_values())
+    path.write_bytes(path.read_bytes()[:-20])
+    refused(path, "incomplete .220 of 240 bytes.; copy or export it again")
+
+
+def test_bytes_after_the_voxels_are_no_voxels(tmp_path: Path) -> None:
+    path = save(tmp_path / "scan.nii", grey_values().astype(np.float32))
+    with path.open("ab") as file:
+        file.write(np.full(7, np.nan, np.float32).tobytes() + b"!")
+    np.testing.assert_array_equal(read_volume(path).array, grey_values())
+
+
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_values_that_are_not_finite_are_counted(tmp_path: Path, ending: str, order: str) -> None:
+    array = np.zeros((20, 200, 200), np.float32)  # more than one block
+    array[0, 0, :3] = np.nan, np.inf, 1
+    array[-1, -1, -1] = -np.inf
+    nib.save(nib.Nifti1Image(array.T, np.eye(4), nib.Nifti1Header(endianness=order)), tmp_path / f"scan{ending}")
+    refused(tmp_path / f"scan{ending}", "scan.* holds 3 values that are NaN or infinite. Replace them")

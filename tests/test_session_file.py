@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from napari_oneseg.config import PropagationConfig, ScreeningConfig
+from napari_oneseg.errors import InputError, OutputError
+from napari_oneseg.propagation.propagate import LabelledSlice
+from napari_oneseg.session_file import SavedSession, load_session, save_session
+
+SHAPE = (5, 7)
+
+
+def saved(seed: int = 0, largest: int = 9) -> SavedSession:
+    rng = np.random.default_rng(seed)
+
+    def image() -> np.ndarray:
+        return rng.integers(0, largest, SHAPE).astype(np.min_scalar_type(largest))
+
+    results = {
+        index: LabelledSlice(index, image(), rng.random(SHAPE).astype(np.float16), score)
+        for index, score in ((1, 0.25), (2, float("nan")), (4, 1 / 3))
+    }
+    return SavedSession(
+        scan="abc",
+        weights="def",
+        propagation=PropagationConfig(window=7),
+        screening=ScreeningConfig(min_content=0.3),
+        painted={3: image(), 0: image()},
+        complete=frozenset({3}),
+        frozen={5: image()},
+        results=results,
+        stale=frozenset({1, 4}),
+        direction="up",
+    )
+
+
+def assert_same(a: SavedSession, b: SavedSession) -> None:
+    for name in ("painted", "frozen"):
+        first, second = getattr(a, name), getattr(b, name)
+        assert first.keys() == second.keys()
+        assert all(np.array_equal(first[k], second[k]) for k in first)
+    assert a.results.keys() == b.results.keys()
+    for index, result in a.results.items():
+        other = b.results[index]
+        assert other.index == index
+        assert np.array_equal(result.labels, other.labels)
+        assert np.array_equal(result.confidence, other.confidence)
+        assert other.confidence.dtype == np.float16
+        assert np.array_equal(result.score, other.score, equal_nan=True)
+    for name in {entry.name for entry in fields(SavedSession)} - {"painted", "frozen", "results"}:
+        assert getattr(a, name) == getattr(b, name), name
+
+
+@pytest.mark.parametrize("largest", [9, 300, 70_000])
+def test_round_trip(tmp_path: Path, largest: int) -> None:
+    save_session(tmp_path / "a.oneseg", saved(largest=largest))
+    assert_same(load_session(tmp_path / "a.oneseg"), saved(largest=largest))
+
+
+def test_an_empty_session(tmp_path: Path) -> None:
+    empty = SavedSession("s", "w", PropagationConfig(), ScreeningConfig(), {}, frozenset(), {}, {}, frozenset(), "both")
+    save_session(tmp_path / "a", empty)
+    assert_same(load_session(tmp_path / "a"), empty)
+
+
+def test_labels_of_different_types_share_a_file(tmp_path: Path) -> None:
+    mixed = saved()
+    wide = {1: np.full(SHAPE, 70_000, np.uint32), **mixed.painted}
+    save_session(tmp_path / "a", SavedSession(**{**vars(mixed), "painted": wide}))
+    painted = load_session(tmp_path / "a").painted
+    assert all(np.array_equal(painted[k], wide[k]) for k in wide)
+    assert painted[0].dtype.kind == "u"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "scan.oneseg"
+    save_session(path, saved())
+    return path
+
+
+def test_missing(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no session file"):
+        load_session(tmp_path / "none")
+
+
+@pytest.mark.parametrize("keep", [0, 1, 30, 400, -40, -1])
+def test_truncated(path: Path, keep: int) -> None:
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(InputError, match="may be damaged"):
+        load_session(path)
+
+
+def test_any_damaged_byte_is_noticed_or_harmless(path: Path) -> None:
+    """Whatever a wrong byte does to the zip, it ends in an InputError or in the same session."""
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    refused = 0
+    places = rng.choice(len(whole), 600, replace=False)
+    for place in places:
+        damaged = bytearray(whole)
+        damaged[place] ^= int(rng.integers(1, 256))
+        path.write_bytes(damaged)
+        try:
+            loaded = load_session(path)
+        except InputError:
+            refused += 1
+        else:
+            assert_same(loaded, saved())
+    assert refused > 300
+
+
+def rewritten(path: Path, meta: Any = None, **arrays: bytes | None) -> None:
+    """Replace entries of the file; a dictionary changes keys of the JSON entry."""
+    with zipfile.ZipFile(path) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    if isinstance(meta, dict):
+        meta = {**json.loads(entries["session.json"]), **meta}
+    if meta is not None:
+        entries["session.json"] = json.dumps(meta).encode()
+    entries.update({f"{name}.npy": content for name, content in arrays.items()})  # type: ignore[dict-item]
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in entries.items():
+            if content is not None:
+                archive.writestr(name, content)
+
+
+def npy(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+class Trap:
+    """Does harm when it is unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return pytest.fail, ("a pickle was opened",)
+
+
+def test_a_pickle_inside_is_not_opened(path: Path) -> None:
+    rewritten(path, painted=npy(np.array([Trap()], dtype=object)))
+    with pytest.raises(InputError, match="may be damaged"):
+        load_session(path)
+
+
+@pytest.mark.parametrize(
+    "meta",
+    [
+        [],
+        3,
+        {"complete": [1]},
+        {"painted": [0]},
+        {"painted": ["0", "3"]},
+        {"painted": [-1, 3], "complete": []},
+        {"results": [1, 2, 2.5]},
+        {"scores": [1.0]},
+        {"stale": None},
+        {"direction": "sideways"},
+        {"propagation": {"window": 4}},
+        {"propagation": {"unknown": 4}},
+    ],
+)
+def test_entries_that_contradict_each_other(path: Path, meta: Any) -> None:
+    rewritten(path, meta)
+    with pytest.raises(InputError):
+        load_session(path)
+
+
+def test_arrays_that_contradict_each_other(path: Path) -> None:
+    whole = path.read_bytes()
+    for array in (np.zeros((2, 5, 8), np.uint8), np.zeros((2, 5), np.uint8), np.zeros((2, *SHAPE), np.float32)):
+        path.write_bytes(whole)
+        rewritten(path, painted=npy(array))
+        with pytest.raises(InputError, match="contradict"):
+            load_session(path)
+    path.write_bytes(whole)
+    rewritten(path, labels=None)
+    with pytest.raises(InputError, match="may be damaged"):
+        load_session(path)
+
+
+def test_another_program_or_version(path: Path) -> None:
+    rewritten(path, {"version": 2})
+    with pytest.raises(InputError, match="version 1, got napari-oneseg session 2"):
+        load_session(path)
+    rewritten(path, {"format": "other"})
+    with pytest.raises(InputError, match="Expected a session file"):
+        load_session(path)
+
+
+@pytest.mark.parametrize("what", ["replace", "write"])
+def test_a_full_disk_keeps_the_old_file(path: Path, monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    before = path.read_bytes()
+
+    def fail(*_args: object, **_options: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    if what == "replace":
+        monkeypatch.setattr(Path, "replace", fail)
+    else:
+        monkeypatch.setattr(zipfile.ZipFile, "writestr", fail)
+    with pytest.raises(OutputError, match="No space left on device"):
+        save_session(path, saved(1))
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_nothing_is_left_behind_by_a_defect(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zipfile.ZipFile, "writestr", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        save_session(tmp_path / "a", saved())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="could not be written"):
+        save_session(tmp_path / "none" / "a", saved())
