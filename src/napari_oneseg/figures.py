@@ -62,6 +62,7 @@ def suggestion_figure(path: str | Path, volume: Volume, scores: Mapping[int, flo
     curve.plot([best], [scores[best]], "*", color=_ACCENT, markersize=16, label=f"best: slice {best}")
     curve.axvline(best, color=_ACCENT, linewidth=0.8, alpha=0.5)
     curve.set(xlabel="slice index", ylabel="representative score", xlim=(0, volume.n_slices - 1))
+    curve.ticklabel_format(axis="y", useOffset=False)
     curve.set_facecolor("#1d2126")
     curve.grid(color="#343a42", linewidth=0.6)
     curve.tick_params(colors=_FAINT)

@@ -125,7 +125,7 @@ def _scan_ct(image: FloatArray, random: np.random.Generator) -> NDArray[np.int16
     white = random.standard_normal(SHAPE, dtype=np.float32)
     # The ramp filter leaves little noise at low frequencies; the soft-tissue kernel little at high ones.
     grain = ndimage.gaussian_filter(white, (0, 0.6, 0.6)) - 0.8 * ndimage.gaussian_filter(white, (0, 1.6, 1.6))
-    image += 12 * (0.4 + 0.6 * body) * grain / grain.std()
+    image += 12 * (0.25 + 0.8 * body) * grain / grain.std()
     return np.clip(np.rint(image), -1024, 3071).astype(np.int16)
 
 

@@ -47,9 +47,12 @@ def test_a_coarser_feature_grid_and_rectangular_slices() -> None:
     """Source 60 x 40, features 30 x 20: half the resolution on both axes."""
     stack = replace(moving_stack(5, (30, 20), (1, 0)), grid=WorkingGrid((60, 40), (60, 40), 2))
     painted = np.where(disc((60, 40), (26, 20), 10), 1, 0).astype(np.uint8)
-    labels = carried(stack, {2: painted})
-    for index in range(5):
-        assert dice(labels[index] == 1, disc((60, 40), (26 + 2 * (index - 2), 20), 10)) > 0.93
+    results = propagate(stack, Annotation({2: painted}), config=CONFIG)
+    for result in results:
+        assert dice(result.labels == 1, disc((60, 40), (26 + 2 * (result.index - 2), 20), 10)) > 0.93
+    # The painted slice does not come back from the coarse grid.
+    assert np.array_equal(results[2].labels, painted)
+    assert (results[2].confidence[painted > 0] == 1).all()
 
 
 def test_all_labels_at_once_equal_one_by_one() -> None:

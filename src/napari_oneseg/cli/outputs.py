@@ -40,7 +40,7 @@ def check_outputs(
     for path, endings in outputs.items():
         if not path.name.lower().endswith(endings):
             raise InputError(f"{path} cannot be written: its name must end in {', '.join(endings)}.")
-        if False:
+        if path.resolve() in sources:
             raise InputError(f"{path} is read by this command and would be lost; choose another name for the output.")
         if path.is_dir():
             raise OutputError(f"{path} cannot be written: it is a folder; give the name of a file.")
