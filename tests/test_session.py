@@ -300,6 +300,17 @@ def test_labels_with_anchors_of_their_own_are_not_cut_off() -> None:
     assert np.array_equal(after.labels, full_labels(session))
 
 
+def test_taking_a_painting_back_reopens_all_that_came_from_it() -> None:
+    session = new_session()
+    session.annotate(2, FIRST)
+    session.annotate(10, SECOND)
+    session.propagate()
+    session.annotate(2, EMPTY)
+    assert session.stale == set(range(COUNT))
+    after = session.update()
+    assert set(np.unique(after.labels)) == {0, 2}
+
+
 def test_nothing_outside_what_was_propagated_is_filled_in() -> None:
     session = new_session()
     session.annotate(6, BOTH)

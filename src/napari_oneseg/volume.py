@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from napari_oneseg.errors import AnnotationError, InputError
 
 __all__ = ["Annotation", "Volume", "label_dtype", "through_plane_axis"]
 
+Scalar = TypeVar("Scalar", bound=np.generic)
 LabelArray = NDArray[np.unsignedinteger]
 
 SHEARED = (
@@ -131,11 +133,11 @@ class Volume:
         """Volume of one voxel in mL."""
         return float(np.prod(self.spacing)) / 1000.0
 
-    def to_slices(self, array: NDArray[np.generic]) -> NDArray[np.generic]:
+    def to_slices(self, array: NDArray[Scalar]) -> NDArray[Scalar]:
         """Bring an array on this scan's grid, (z, y, x), into slice order: a view."""
         return np.moveaxis(array, self.axis, 0)
 
-    def from_slices(self, array: NDArray[np.generic]) -> NDArray[np.generic]:
+    def from_slices(self, array: NDArray[Scalar]) -> NDArray[Scalar]:
         """Bring an array in slice order back to (z, y, x), contiguous."""
         return np.ascontiguousarray(np.moveaxis(array, 0, self.axis))
 

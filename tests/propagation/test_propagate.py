@@ -50,9 +50,20 @@ def test_a_coarser_feature_grid_and_rectangular_slices() -> None:
     results = propagate(stack, Annotation({2: painted}), config=CONFIG)
     for result in results:
         assert dice(result.labels == 1, disc((60, 40), (26 + 2 * (result.index - 2), 20), 10)) > 0.93
-    # The painted slice does not come back from the coarse grid.
-    assert np.array_equal(results[2].labels, painted)
-    assert (results[2].confidence[painted > 0] == 1).all()
+
+
+def test_a_painted_slice_does_not_come_back_from_the_coarse_grid() -> None:
+    """Three of each four pixels are painted: on the coarse grid that is a solid label, less than certain."""
+    stack = replace(moving_stack(3, (30, 20), (0, 0)), grid=WorkingGrid((60, 40), (60, 40), 2))
+    holes = np.add.outer(np.arange(60) % 2, np.arange(40) % 2) < 2
+    painted = (holes & disc((60, 40), (30, 20), 12)).astype(np.uint8)
+    results = propagate(stack, Annotation({1: painted}), config=CONFIG)
+    assert (results[0].labels == 1).sum() > painted.sum()
+    assert np.array_equal(results[1].labels, painted)
+    assert (results[1].confidence[painted > 0] == 1).all()
+    both = propagate(stack, Annotation({0: 2 * painted, 1: painted, 2: 2 * painted}), config=CONFIG)
+    assert np.array_equal(both[1].labels == 1, painted == 1)
+    assert (both[1].confidence[painted > 0] == 1).all()
 
 
 def test_all_labels_at_once_equal_one_by_one() -> None:

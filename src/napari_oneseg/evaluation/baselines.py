@@ -66,7 +66,8 @@ def dis_flow(volume: Volume) -> Propagate:
     InputError
         If OpenCV is not installed.
     """
-    flow = _optional("cv2", "opencv-python-headless", "DISOpticalFlow").DISOpticalFlow_create(1)  # PRESET_MEDIUM
+    cv2 = _optional("cv2", "opencv-python-headless", "DISOpticalFlow_create")
+    flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
 
     def register(target: NDArray[np.float32], reference: NDArray[np.float32]) -> Flow:
         columns_rows: Flow = flow.calc(_to_bytes(target), _to_bytes(reference), None)
