@@ -126,7 +126,7 @@ def test_nothing_is_left_behind_by_a_defect(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="could not be written"):
+    with pytest.raises(OutputError, match="was not written"):
         save_weights(tmp_path / "none" / "w", tiny_network(), PREPROCESSING, {})
 
 

@@ -22,10 +22,10 @@ from napari_oneseg.checkpoint import load_weights, save_weights
 from napari_oneseg.cli import app
 from napari_oneseg.cli.console import to_json
 from napari_oneseg.cli.options import config_options, parse_numbers, parse_range
-from napari_oneseg.cli.outputs import replacing
 from napari_oneseg.config import FeatureConfig, PreprocessingConfig, PropagationConfig
 from napari_oneseg.errors import InputError, OutputError
 from napari_oneseg.features.resnet import FeatureNetwork
+from napari_oneseg.files import replacing
 from napari_oneseg.io import read_labels, read_volume, write_image, write_labels
 from napari_oneseg.session import OneSegSession
 from napari_oneseg.volume import Volume

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from napari_oneseg import session as session_module
+from napari_oneseg import session_state
 from napari_oneseg.config import PropagationConfig
 from napari_oneseg.errors import AnnotationError, Cancelled, InputError, OutputError, SessionError
 from napari_oneseg.features.extractor import FeatureStack
 from napari_oneseg.session import OneSegSession
+from napari_oneseg.session_file import load_session
 from napari_oneseg.volume import Annotation, Volume
 from tests.engine_fixtures import disc, moving_stack, tiny_weights
 
@@ -468,9 +471,9 @@ def test_undo_and_redo_restore_exactly(seed: int) -> None:
                 past.append(before)
                 assert snapshot(session) == future.pop()
         else:
-            steps = len(session._past)
+            steps = len(session._history)
             act(session, rng)
-            if len(session._past) > steps:
+            if len(session._history) > steps:
                 past.append(before)
                 future.clear()
             else:
@@ -481,13 +484,13 @@ def test_undo_and_redo_restore_exactly(seed: int) -> None:
 
 
 def test_the_oldest_steps_are_forgotten_when_memory_runs_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session_module, "_HISTORY_BYTES", 3 * COUNT * SHAPE[0] * SHAPE[1] * 3)
+    monkeypatch.setattr(session_state, "HISTORY_BYTES", 3 * COUNT * SHAPE[0] * SHAPE[1] * 3)
     session = new_session()
     session.annotate(6, BOTH)
     for _ in range(8):
         session.propagate()
-    assert len(session._past) < 6
-    assert session._history_bytes() <= session_module._HISTORY_BYTES
+    assert len(session._history) < 6
+    assert session._history.nbytes() <= session_state.HISTORY_BYTES
     assert session.undo()
 
 
@@ -556,10 +559,10 @@ def test_a_failed_resume_or_save_changes_nothing(tmp_path: Path, monkeypatch: py
 def test_slices_that_do_not_fit_the_scan_are_refused(tmp_path: Path) -> None:
     session = made()
     session.save(tmp_path / "a")
-    saved = session_module.session_file.load_session(tmp_path / "a")
+    saved = load_session(tmp_path / "a")
     for change in ({"stale": frozenset({99})}, {"painted": {6: BOTH[1:]}, "complete": frozenset()}):
-        wrong = session_module.session_file.SavedSession(**{**vars(saved), **change})
+        wrong = replace(saved, state=replace(saved.state, **change))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(session_module.session_file, "load_session", lambda _, wrong=wrong: wrong)
+            patch.setattr(session_module, "load_session", lambda _, wrong=wrong: wrong)
             with pytest.raises(InputError, match="do not fit"):
                 session.resume(tmp_path / "a")

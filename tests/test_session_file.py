@@ -3,7 +3,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from napari_oneseg.config import PropagationConfig, ScreeningConfig
 from napari_oneseg.errors import InputError, OutputError
 from napari_oneseg.propagation.propagate import LabelledSlice
 from napari_oneseg.session_file import SavedSession, load_session, save_session
+from napari_oneseg.session_state import SessionState
 
 SHAPE = (5, 7)
 
@@ -33,30 +34,34 @@ def saved(seed: int = 0, largest: int = 9) -> SavedSession:
         weights="def",
         propagation=PropagationConfig(window=7),
         screening=ScreeningConfig(min_content=0.3),
-        painted={3: image(), 0: image()},
-        complete=frozenset({3}),
-        frozen={5: image()},
-        results=results,
-        stale=frozenset({1, 4}),
-        direction="up",
+        state=SessionState(
+            painted={3: image(), 0: image()},
+            complete=frozenset({3}),
+            frozen={5: image()},
+            results=results,
+            stale=frozenset({1, 4}),
+            direction="up",
+        ),
     )
 
 
 def assert_same(a: SavedSession, b: SavedSession) -> None:
     for name in ("painted", "frozen"):
-        first, second = getattr(a, name), getattr(b, name)
+        first, second = getattr(a.state, name), getattr(b.state, name)
         assert first.keys() == second.keys()
         assert all(np.array_equal(first[k], second[k]) for k in first)
-    assert a.results.keys() == b.results.keys()
-    for index, result in a.results.items():
-        other = b.results[index]
+    assert a.state.results.keys() == b.state.results.keys()
+    for index, result in a.state.results.items():
+        other = b.state.results[index]
         assert other.index == index
         assert np.array_equal(result.labels, other.labels)
         assert np.array_equal(result.confidence, other.confidence)
         assert other.confidence.dtype == np.float16
         assert np.array_equal(result.score, other.score, equal_nan=True)
-    for name in {entry.name for entry in fields(SavedSession)} - {"painted", "frozen", "results"}:
+    for name in {entry.name for entry in fields(SavedSession)} - {"state"}:
         assert getattr(a, name) == getattr(b, name), name
+    for name in {entry.name for entry in fields(SessionState)} - {"painted", "frozen", "results"}:
+        assert getattr(a.state, name) == getattr(b.state, name), name
 
 
 @pytest.mark.parametrize("largest", [9, 300, 70_000])
@@ -66,16 +71,16 @@ def test_round_trip(tmp_path: Path, largest: int) -> None:
 
 
 def test_an_empty_session(tmp_path: Path) -> None:
-    empty = SavedSession("s", "w", PropagationConfig(), ScreeningConfig(), {}, frozenset(), {}, {}, frozenset(), "both")
+    empty = SavedSession("s", "w", PropagationConfig(), ScreeningConfig(), SessionState())
     save_session(tmp_path / "a", empty)
     assert_same(load_session(tmp_path / "a"), empty)
 
 
 def test_labels_of_different_types_share_a_file(tmp_path: Path) -> None:
     mixed = saved()
-    wide = {1: np.full(SHAPE, 70_000, np.uint32), **mixed.painted}
-    save_session(tmp_path / "a", SavedSession(**{**vars(mixed), "painted": wide}))
-    painted = load_session(tmp_path / "a").painted
+    wide = {1: np.full(SHAPE, 70_000, np.uint32), **mixed.state.painted}
+    save_session(tmp_path / "a", replace(mixed, state=replace(mixed.state, painted=wide)))
+    painted = load_session(tmp_path / "a").state.painted
     assert all(np.array_equal(painted[k], wide[k]) for k in wide)
     assert painted[0].dtype.kind == "u"
 
@@ -222,5 +227,5 @@ def test_nothing_is_left_behind_by_a_defect(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match="could not be written"):
+    with pytest.raises(OutputError, match="was not written"):
         save_session(tmp_path / "none" / "a", saved())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -16,8 +15,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from napari_oneseg.config import FeatureConfig, PreprocessingConfig
-from napari_oneseg.errors import InputError, OutputError, WeightsError
+from napari_oneseg.errors import InputError, WeightsError
 from napari_oneseg.features.resnet import FeatureNetwork
+from napari_oneseg.files import replacing
 
 __all__ = ["Weights", "default_weights_path", "load_weights", "save_weights"]
 
@@ -77,17 +77,8 @@ def save_weights(
         "preprocessing": json.dumps(preprocessing.to_dict()),
         "provenance": json.dumps(dict(provenance)),
     }
-    temporary = None
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = Path(file.name)
-            file.write(save(tensors, metadata))
-        temporary.replace(path)
-    except OSError as error:
-        raise OutputError(f"The weights could not be written to {path}: {error.strerror or error}.") from error
-    finally:
-        if temporary is not None:  # still there only if something failed
-            temporary.unlink(missing_ok=True)
+    with replacing(path) as part:
+        part.write_bytes(save(tensors, metadata))
 
 
 def load_weights(path: str | os.PathLike[str] | None = None) -> Weights:

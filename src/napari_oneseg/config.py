@@ -54,7 +54,9 @@ class Config:
         known = {entry.name for entry in fields(cls)}
         unknown = sorted(set(values) - known)
         if unknown:
-            raise InputError(f"{cls.__name__} has no parameter {', '.join(unknown)}; it has {', '.join(sorted(known))}.")
+            raise InputError(
+                f"{cls.__name__} has no parameter {', '.join(unknown)}; it has {', '.join(sorted(known))}."
+            )
         return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
 
     def to_dict(self) -> dict[str, Any]:
@@ -97,15 +99,19 @@ def describe(config: type[Config]) -> list[tuple[str, Any, str]]:
 class PreprocessingConfig(Config):
     """From the scan's grey values and grid to the network's (paper 2.2: slices resized to 256 x 256)."""
 
-    working_size: int = param(256, "Longer side of the in-plane working grid, in pixels; the aspect ratio is kept.", ge=32, le=1024)
+    working_size: int = param(
+        256, "Longer side of the in-plane working grid, in pixels; the aspect ratio is kept.", ge=32, le=1024
+    )
     max_upsampling: float = param(4.0, "A small scan is enlarged at most by this factor.", ge=1.0, le=16.0)
     low_percentile: float = param(0.5, "Grey values below this percentile of the scan are clipped.", ge=0.0, le=49.0)
-    high_percentile: float = param(99.5, "Grey values above this percentile of the scan are clipped.", ge=51.0, le=100.0)
+    high_percentile: float = param(
+        99.5, "Grey values above this percentile of the scan are clipped.", ge=51.0, le=100.0
+    )
     contrast_limit: float = param(
         4.0,
         "Steepest slope of the grey-value mapping, relative to a linear one. Above 1 the mapping is a contrast-limited "
-        "histogram equalisation: it gives soft tissue its contrast back in a CT in full Hounsfield units, and suits MRI, "
-        "without knowing the modality.",
+        "histogram equalisation: it gives soft tissue its contrast back in a CT in full Hounsfield units, and suits "
+        "MRI, without knowing the modality.",
         ge=1.0,
         le=64.0,
     )
@@ -115,14 +121,19 @@ class PreprocessingConfig(Config):
 class FeatureConfig(Config):
     """The information bottleneck and the ResNet-18 trunk (paper 1.3, eq. 1)."""
 
-    gabor_wavelengths: tuple[float, ...] = param((2.0, 4.0, 8.0), "Gabor scales: wavelengths in working pixels.", ge=2.0, le=64.0)
+    gabor_wavelengths: tuple[float, ...] = param(
+        (2.0, 4.0, 8.0), "Gabor scales: wavelengths in working pixels.", ge=2.0, le=64.0
+    )
     gabor_orientations: int = param(4, "Number of evenly spaced Gabor orientations.", ge=1, le=32)
     gabor_size: int = param(15, "Side of the Gabor kernels in working pixels, odd.", ge=3, le=65)
-    widths: tuple[int, ...] = param((64, 128, 256, 512), "Channels of the four ResNet-18 stages, before the width factor.", ge=8, le=1024)
+    widths: tuple[int, ...] = param(
+        (64, 128, 256, 512), "Channels of the four ResNet-18 stages, before the width factor.", ge=8, le=1024
+    )
     width_factor: float = param(0.25, "Factor on the stages' channels.", ge=0.05, le=2.0)
     strides: tuple[int, ...] = param(
         (2, 1, 2, 1, 2),
-        "Strides of the stem and of the four stages. Features come at the first stage's stride; deeper stages may be coarser.",
+        "Strides of the stem and of the four stages. Features come at the first stage's stride; deeper stages may be "
+        "coarser.",
         ge=1,
         le=2,
     )
@@ -155,7 +166,10 @@ class ScreeningConfig(Config):
 
     clusters: int = param(6, "Clusters of slices per scan, one representative each, for self-learning.", ge=2, le=64)
     min_content: float = param(
-        0.15, "A slice whose contrast is below this share of the scan's typical slice is background and never suggested.", ge=0.0, le=1.0
+        0.15,
+        "A slice whose contrast is below this share of the scan's typical slice is background and never suggested.",
+        ge=0.0,
+        le=1.0,
     )
 
 
@@ -163,12 +177,20 @@ class ScreeningConfig(Config):
 class PropagationConfig(Config):
     """Attention and propagation (paper 1.2 and 1.5)."""
 
-    window: int = param(13, "Side P of the square of reference positions that a position may copy from, odd.", ge=3, le=63)
+    window: int = param(
+        13, "Side P of the square of reference positions that a position may copy from, odd.", ge=3, le=63
+    )
     end_area: float = param(
-        0.02, "A label has ended where its area falls below this share of its area on the slice it was painted on.", ge=0.0, le=1.0
+        0.02,
+        "A label has ended where its area falls below this share of its area on the slice it was painted on.",
+        ge=0.0,
+        le=1.0,
     )
     end_agreement: float = param(
-        0.3, "A label has ended where forward-backward agreement of one step, averaged over the label, falls below this.", ge=0.0, le=1.0
+        0.3,
+        "A label has ended where forward-backward agreement of one step, averaged over the label, falls below this.",
+        ge=0.0,
+        le=1.0,
     )
 
     def __post_init__(self) -> None:
@@ -184,7 +206,9 @@ class AnatomyConfig(Config):
     slices: int = param(12, "Slices of a generated volume.", ge=3, le=256)
     size: int = param(160, "Rows and columns of a generated volume, in working pixels.", ge=32, le=512)
     regions: tuple[int, int] = param((4, 14), "Least and greatest number of touching background regions.", ge=1, le=64)
-    organs: tuple[int, int] = param((3, 10), "Least and greatest number of organs: bodies that begin and end.", ge=0, le=64)
+    organs: tuple[int, int] = param(
+        (3, 10), "Least and greatest number of organs: bodies that begin and end.", ge=0, le=64
+    )
     vessels: tuple[int, int] = param((1, 5), "Least and greatest number of tubes.", ge=0, le=64)
     slices_per_size: tuple[float, float] = param(
         (0.15, 0.8),
@@ -207,7 +231,9 @@ class TrainingConfig(Config):
 
     steps: int = param(600, "Optimisation steps.", ge=1, le=10_000_000)
     batch: int = param(4, "Sequences per step.", ge=1, le=256)
-    sequence: int = param(3, "Slices of a sequence; the first is painted, the others are reached one after the other.", ge=2, le=16)
+    sequence: int = param(
+        3, "Slices of a sequence; the first is painted, the others are reached one after the other.", ge=2, le=16
+    )
     crop: int = param(128, "Rows and columns of the training crops, in working pixels.", ge=32, le=512)
     learning_rate: float = param(1e-3, "Peak learning rate of Adam; it falls to zero along a cosine.", ge=0.0, le=1.0)
     foreground: float = param(0.5, "Share of regions that count as painted; all others are background.", ge=0.0, le=1.0)

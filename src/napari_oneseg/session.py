@@ -1,8 +1,9 @@
 """One scan being labelled: the object that the widget, the command line, the examples and the tests all drive.
 
 The expensive step, :meth:`OneSegSession.set_volume`, computes the features once; everything else is cheap and may be
-repeated. What the user has made lives in one immutable :class:`_State`, replaced whole by every change, so that undo
-is to take the previous one back. Slices are shared between states, so a state costs only the slices it changed.
+repeated. What the user has made lives in one immutable :class:`~napari_oneseg.session_state.SessionState`, replaced
+whole by every change, so that undo is to take the previous one back. Slices are shared between states, so a state costs
+only the slices it changed.
 """
 
 from __future__ import annotations
@@ -11,13 +12,12 @@ import operator
 import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from napari_oneseg import session_file
 from napari_oneseg.checkpoint import Weights, load_weights
 from napari_oneseg.config import Direction, PropagationConfig, ScreeningConfig
 from napari_oneseg.device import choose_device, is_out_of_memory
@@ -27,14 +27,13 @@ from napari_oneseg.propagation.confidence import slice_confidence
 from napari_oneseg.propagation.correction import closed_range, reopened_range
 from napari_oneseg.propagation.propagate import LabelledSlice, propagate
 from napari_oneseg.screening import SliceSuggestion, checked_range, rank_slices
+from napari_oneseg.session_file import SavedSession, load_session, save_session
+from napari_oneseg.session_state import History, SessionState
 from napari_oneseg.volume import Annotation, LabelArray, Volume, label_dtype
 
 __all__ = ["OneSegSession", "Propagation"]
 
 Progress = Callable[[int, int], None]
-
-# Undo forgets its oldest steps beyond this much memory.
-_HISTORY_BYTES = 512 * 1024**2
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,23 +56,6 @@ class Propagation:
     confidence: NDArray[np.float16]
     slice_confidence: NDArray[np.float32]
     volumes_ml: dict[int, float]
-
-
-@dataclass(frozen=True, eq=False)
-class _State:
-    """All that the user has made and got so far, slice by slice; arrays in it are never written to."""
-
-    painted: Mapping[int, LabelArray] = field(default_factory=dict)
-    complete: frozenset[int] = frozenset()
-    frozen: Mapping[int, LabelArray] = field(default_factory=dict)
-    results: Mapping[int, LabelledSlice] = field(default_factory=dict)
-    stale: frozenset[int] = frozenset()
-    direction: Direction = "both"
-
-    @property
-    def annotation(self) -> Annotation:
-        slices = {**self.painted, **self.frozen}
-        return Annotation(slices, self.complete | frozenset(self.frozen))
 
 
 class OneSegSession:
@@ -115,9 +97,7 @@ class OneSegSession:
         self.propagation = propagation or PropagationConfig()
         self._volume: Volume | None = None
         self._features: FeatureStack | None = None
-        self._state = _State()
-        self._past: list[_State] = []
-        self._future: list[_State] = []
+        self._history = History()
 
     # The scan ----------------------------------------------------------------------------------------------------
 
@@ -128,7 +108,7 @@ class OneSegSession:
         """
         features = compute_features(volume, self.weights.network, self.weights.preprocessing, self.device, progress)
         self._volume, self._features = volume, features
-        self._state, self._past, self._future = _State(), [], []
+        self._history = History()
 
     @property
     def volume(self) -> Volume:
@@ -245,7 +225,7 @@ class OneSegSession:
                 first, last = reopened_range(annotation, index, self.volume.n_slices)
                 stale.update(range(first, last + 1))
         # Where nothing was propagated yet, nothing is out of date.
-        self._push(replace(after, stale=(frozenset(stale) & before.results.keys()) - after.frozen.keys()))
+        self._history.push(replace(after, stale=(frozenset(stale) & before.results.keys()) - after.frozen.keys()))
 
     def _checked_index(self, index: int) -> int:
         """Return the index as a plain integer, which a session file can hold."""
@@ -278,18 +258,8 @@ class OneSegSession:
         return np.stack(images).astype(dtype, copy=False)
 
     def _slice_labels(self, index: int) -> LabelArray:
-        state = self._state
-        if index in state.frozen:
-            return state.frozen[index]
-        painted = state.painted.get(index)
-        if painted is not None and index in state.complete:
-            return painted
-        result = state.results.get(index)
-        if result is None:
-            return painted if painted is not None else np.zeros(self.volume.slices.shape[1:], np.uint8)
-        if painted is None:
-            return result.labels
-        return np.where(painted > 0, painted, result.labels)
+        rows, columns = self.volume.slices.shape[1:]
+        return self._state.labels_on(index, (rows, columns))
 
     def propagate(
         self,
@@ -325,7 +295,7 @@ class OneSegSession:
         # With some labels only, the others are as old as before.
         renewed = range(first, last + 1) if chosen is None or chosen >= set(self.annotation.labels) else ()
         stale = self._state.stale - set(renewed)
-        self._push(replace(self._state, results=merged, stale=stale, direction=direction))
+        self._history.push(replace(self._state, results=merged, stale=stale, direction=direction))
         return self.result()
 
     def update(self, progress: Progress | None = None) -> Propagation:
@@ -339,7 +309,7 @@ class OneSegSession:
             span = closed_range(annotation, min(state.stale), max(state.stale))
             results = self._run(annotation, span, state.direction, progress)
             renewed = {result.index: result for result in results if result.index in state.stale}
-            self._push(replace(state, results={**state.results, **renewed}, stale=frozenset()))
+            self._history.push(replace(state, results={**state.results, **renewed}, stale=frozenset()))
         return self.result()
 
     def result(self) -> Propagation:
@@ -397,32 +367,17 @@ class OneSegSession:
 
     # History -----------------------------------------------------------------------------------------------------
 
-    def _push(self, state: _State) -> None:
-        self._past.append(self._state)
-        self._future.clear()
-        self._state = state
-        while len(self._past) > 1 and self._history_bytes() > _HISTORY_BYTES:
-            self._past.pop(0)
-
-    def _history_bytes(self) -> int:
-        results = {id(r): r.labels.nbytes + r.confidence.nbytes for s in self._past for r in s.results.values()}
-        return sum(results.values())
+    @property
+    def _state(self) -> SessionState:
+        return self._history.present
 
     def undo(self) -> bool:
         """Take the last change back, a whole propagation at once; return whether there was one."""
-        if not self._past:
-            return False
-        self._future.append(self._state)
-        self._state = self._past.pop()
-        return True
+        return self._history.undo()
 
     def redo(self) -> bool:
         """Make the change again that was taken back last; return whether there was one."""
-        if not self._future:
-            return False
-        self._past.append(self._state)
-        self._state = self._future.pop()
-        return True
+        return self._history.redo()
 
     # Files -------------------------------------------------------------------------------------------------------
 
@@ -434,22 +389,10 @@ class OneSegSession:
         OutputError
             If the file cannot be written; a file of that name stays as it was.
         """
-        state = self._state
-        session_file.save_session(
-            path,
-            session_file.SavedSession(
-                scan=self.volume.content_hash,
-                weights=self.weights.sha256,
-                propagation=self.propagation,
-                screening=self.screening,
-                painted=state.painted,
-                complete=state.complete,
-                frozen=state.frozen,
-                results=state.results,
-                stale=state.stale,
-                direction=state.direction,
-            ),
+        saved = SavedSession(
+            self.volume.content_hash, self.weights.sha256, self.propagation, self.screening, self._state
         )
+        save_session(path, saved)
 
     def resume(self, path: str | os.PathLike[str]) -> None:
         """Take up a saved session on the scan that is open.
@@ -462,26 +405,25 @@ class OneSegSession:
             If the file is missing or damaged.
         """
         volume = self.volume
-        saved = session_file.load_session(path)
+        saved = load_session(path)
         if saved.scan != volume.content_hash:
             raise SessionError(
                 "The session file belongs to another scan, or to another slice axis of this one. "
                 "Open the scan it was made on."
             )
-        self._check_fit(saved)
-        stale = saved.stale
-        if saved.weights != self.weights.sha256 and saved.results:
+        self._check_fit(saved.state)
+        state = saved.state
+        if saved.weights != self.weights.sha256 and state.results:
             warnings.warn(
                 "The session was made with other weights. Its labels are kept and marked as stale.", stacklevel=2
             )
-            stale = frozenset(saved.results) - frozenset(saved.frozen)
+            state = replace(state, stale=frozenset(state.results) - frozenset(state.frozen))
         self.propagation, self.screening = saved.propagation, saved.screening
-        self._state = _State(saved.painted, saved.complete, saved.frozen, saved.results, stale, saved.direction)
-        self._past, self._future = [], []
+        self._history = History(state)
 
-    def _check_fit(self, saved: session_file.SavedSession) -> None:
+    def _check_fit(self, state: SessionState) -> None:
         count, *shape = self.volume.slices.shape
-        images = [*saved.painted.values(), *saved.frozen.values(), *(r.labels for r in saved.results.values())]
-        indices = {*saved.painted, *saved.frozen, *saved.results, *saved.stale}
+        images = [*state.painted.values(), *state.frozen.values(), *(r.labels for r in state.results.values())]
+        indices = {*state.painted, *state.frozen, *state.results, *state.stale}
         if any(image.shape != tuple(shape) for image in images) or max(indices, default=0) >= count:
             raise InputError("The session file is damaged: its slices do not fit the scan that it names.")

@@ -8,10 +8,8 @@ from __future__ import annotations
 import io
 import json
 import os
-import tempfile
 import zipfile
 import zlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -20,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_oneseg.config import Direction, PropagationConfig, ScreeningConfig
-from napari_oneseg.errors import InputError, OutputError
+from napari_oneseg.errors import InputError
+from napari_oneseg.files import replacing
 from napari_oneseg.propagation.propagate import LabelledSlice
-from napari_oneseg.volume import LabelArray
+from napari_oneseg.session_state import SessionState
 
 __all__ = ["SavedSession", "load_session", "save_session"]
 
@@ -48,26 +47,15 @@ class SavedSession:
         SHA-256 of the weights file.
     propagation, screening
         Parameters.
-    painted, complete, frozen
-        Painted slices by index, which of them are complete, and frozen slices by index.
-    results
-        Propagated slices by index.
-    stale
-        Slices that were waiting for a new propagation.
-    direction
-        In which direction the labels travelled.
+    state
+        What was made.
     """
 
     scan: str
     weights: str
     propagation: PropagationConfig
     screening: ScreeningConfig
-    painted: Mapping[int, LabelArray]
-    complete: frozenset[int]
-    frozen: Mapping[int, LabelArray]
-    results: Mapping[int, LabelledSlice]
-    stale: frozenset[int]
-    direction: Direction
+    state: SessionState
 
 
 def save_session(path: str | os.PathLike[str], session: SavedSession) -> None:
@@ -75,11 +63,11 @@ def save_session(path: str | os.PathLike[str], session: SavedSession) -> None:
 
     Raises
     ------
-    OutputError
+    ~napari_oneseg.errors.OutputError
         If the file cannot be written; a file of that name stays as it was.
     """
-    path = Path(path)
-    results = [session.results[index] for index in sorted(session.results)]
+    state = session.state
+    results = [state.results[index] for index in sorted(state.results)]
     meta = {
         "format": _FORMAT,
         "version": _VERSION,
@@ -87,38 +75,29 @@ def save_session(path: str | os.PathLike[str], session: SavedSession) -> None:
         "weights": session.weights,
         "propagation": session.propagation.to_dict(),
         "screening": session.screening.to_dict(),
-        "painted": sorted(session.painted),
-        "complete": sorted(session.complete),
-        "frozen": sorted(session.frozen),
+        "painted": sorted(state.painted),
+        "complete": sorted(state.complete),
+        "frozen": sorted(state.frozen),
         "results": [result.index for result in results],
         "scores": [None if np.isnan(result.score) else result.score for result in results],
-        "stale": sorted(session.stale),
-        "direction": session.direction,
+        "stale": sorted(state.stale),
+        "direction": state.direction,
     }
     arrays = {
-        "painted": _stacked([session.painted[index] for index in sorted(session.painted)]),
-        "frozen": _stacked([session.frozen[index] for index in sorted(session.frozen)]),
+        "painted": _stacked([state.painted[index] for index in sorted(state.painted)]),
+        "frozen": _stacked([state.frozen[index] for index in sorted(state.frozen)]),
         "labels": _stacked([result.labels for result in results]),
         "confidence": _stacked([result.confidence for result in results]),
     }
-    temporary = None
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-            temporary = Path(file.name)
-            with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-                archive.writestr("session.json", json.dumps(meta))
-                for name, array in arrays.items():
-                    buffer = io.BytesIO()
-                    np.save(buffer, array, allow_pickle=False)
-                    archive.writestr(f"{name}.npy", buffer.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise OutputError(f"The session could not be written to {path}: {error.strerror or error}.") from error
-    finally:
-        if temporary is not None:  # still there only if something failed
-            temporary.unlink(missing_ok=True)
+    with replacing(Path(path)) as part, part.open("wb") as file:
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+            archive.writestr("session.json", json.dumps(meta))
+            for name, array in arrays.items():
+                buffer = io.BytesIO()
+                np.save(buffer, array, allow_pickle=False)
+                archive.writestr(f"{name}.npy", buffer.getbuffer())
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def load_session(path: str | os.PathLike[str]) -> SavedSession:
@@ -136,9 +115,7 @@ def load_session(path: str | os.PathLike[str]) -> SavedSession:
         with zipfile.ZipFile(path) as archive:
             meta = json.loads(archive.read("session.json"))
             names = ("painted", "frozen", "labels", "confidence")
-            arrays = {
-                name: np.load(io.BytesIO(archive.read(f"{name}.npy")), allow_pickle=False) for name in names
-            }
+            arrays = {name: np.load(io.BytesIO(archive.read(f"{name}.npy")), allow_pickle=False) for name in names}
         return _assembled(meta, arrays)
     except InputError:
         raise
@@ -163,12 +140,14 @@ def _assembled(meta: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> SavedSe
         weights=meta["weights"],
         propagation=PropagationConfig.from_dict(meta["propagation"]),
         screening=ScreeningConfig.from_dict(meta["screening"]),
-        painted=dict(zip(meta["painted"], arrays["painted"], strict=True)),
-        complete=frozenset(meta["complete"]),
-        frozen=dict(zip(meta["frozen"], arrays["frozen"], strict=True)),
-        results=results,
-        stale=frozenset(meta["stale"]),
-        direction=meta["direction"],
+        state=SessionState(
+            painted=dict(zip(meta["painted"], arrays["painted"], strict=True)),
+            complete=frozenset(meta["complete"]),
+            frozen=dict(zip(meta["frozen"], arrays["frozen"], strict=True)),
+            results=results,
+            stale=frozenset(meta["stale"]),
+            direction=meta["direction"],
+        ),
     )
 
 

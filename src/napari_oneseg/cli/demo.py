@@ -13,8 +13,9 @@ import typer
 
 from napari_oneseg.cli.console import Stages, note, print_json, results_console
 from napari_oneseg.cli.options import Device, Json, Threads, WeightsFile
-from napari_oneseg.cli.outputs import check_outputs, make_folder, replacing, write_json
+from napari_oneseg.cli.outputs import check_outputs, make_folder, write_json
 from napari_oneseg.errors import InputError
+from napari_oneseg.files import replacing
 
 if TYPE_CHECKING:
     from napari_oneseg.phantom import Phantom

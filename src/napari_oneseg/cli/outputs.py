@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from napari_oneseg.cli.console import to_json
 from napari_oneseg.errors import InputError, OutputError
+from napari_oneseg.files import replacing
 
-__all__ = ["check_outputs", "make_folder", "replacing", "write_json"]
+__all__ = ["check_outputs", "make_folder", "write_json"]
 
 
 def check_outputs(
@@ -64,24 +63,6 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"The folder {folder} cannot be created: {error.strerror or error}.") from error
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a name in the same folder to write to; the file gets its own name when the block ends without an error.
-
-    Raises
-    ------
-    OutputError
-        If writing fails.
-    """
-    try:
-        with tempfile.TemporaryDirectory(prefix=".oneseg-", dir=path.parent) as folder:
-            part = Path(folder) / path.name
-            yield part
-            part.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path} was not written: {error.strerror or error}.") from error
 
 
 def write_json(path: Path, record: Any) -> None:

@@ -21,9 +21,10 @@ from napari_oneseg.cli.options import (
     parse_numbers,
     parse_range,
 )
-from napari_oneseg.cli.outputs import check_outputs, replacing, write_json
+from napari_oneseg.cli.outputs import check_outputs, write_json
 from napari_oneseg.config import Direction, PropagationConfig
 from napari_oneseg.errors import InputError
+from napari_oneseg.files import replacing
 
 if TYPE_CHECKING:
     from napari_oneseg.session import OneSegSession, Propagation

@@ -9,7 +9,8 @@ import typer
 
 from napari_oneseg.cli.console import Stages, print_json, results_console
 from napari_oneseg.cli.options import Axis, Device, Image, Json, Overwrite, Range, Threads, WeightsFile, parse_range
-from napari_oneseg.cli.outputs import check_outputs, replacing
+from napari_oneseg.cli.outputs import check_outputs
+from napari_oneseg.files import replacing
 
 __all__ = ["command"]
 

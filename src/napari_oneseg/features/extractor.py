@@ -74,9 +74,7 @@ def compute_features(
     preprocessing = preprocessing or PreprocessingConfig()
     config = network.config
     rows, columns = volume.slices.shape[1:]
-    grid = working_grid(
-        (rows, columns), volume.in_plane_spacing, config.stride, config.coarsest_stride, preprocessing
-    )
+    grid = working_grid((rows, columns), volume.in_plane_spacing, config.stride, config.coarsest_stride, preprocessing)
     slices = volume.to_slices(normalise(volume.array, preprocessing))
     batch = _BATCH[device.type]
     while True:

@@ -141,9 +141,7 @@ def _halved(carried: Carried) -> Carried:
     return Carried(carried.labels.half(), carried.reliability.half())
 
 
-def _anchor_table(
-    annotation: Annotation, values: tuple[int, ...], first: int, last: int
-) -> list[NDArray[np.int64]]:
+def _anchor_table(annotation: Annotation, values: tuple[int, ...], first: int, last: int) -> list[NDArray[np.int64]]:
     return [np.array([a for a in annotation.anchors(value) if first <= a <= last], dtype=np.int64) for value in values]
 
 

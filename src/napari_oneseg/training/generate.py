@@ -161,7 +161,9 @@ class _Scene:
     def paint_air(self) -> None:
         """Cut the body out of air, with a layer of fat or skin under its surface."""
         size = self.config.size
-        centre = torch.tensor([0.0, size / 2, size / 2, 0.0, 0.0]) + torch.cat([torch.zeros(1), self.uniform(-8, 8, 2), torch.zeros(2)])
+        centre = torch.tensor([0.0, size / 2, size / 2, 0.0, 0.0]) + torch.cat(
+            [torch.zeros(1), self.uniform(-8, 8, 2), torch.zeros(2)]
+        )
         scale = torch.stack([self.uniform(0.36, 0.6, 1)[0], self.uniform(0.36, 0.6, 1)[0]]) * size
         waves = self.field(self.nodes_z(size / 4), 5)[0] * 0.08
         r = ((self.y - centre[1]) / scale[0]) ** 2 + ((self.x - centre[2]) / scale[1]) ** 2 + waves

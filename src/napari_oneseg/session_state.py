@@ -1,0 +1,104 @@
+"""What the user has made on a scan so far, and its history."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from napari_oneseg.config import Direction
+from napari_oneseg.propagation.propagate import LabelledSlice
+from napari_oneseg.volume import Annotation, LabelArray
+
+__all__ = ["HISTORY_BYTES", "History", "SessionState"]
+
+HISTORY_BYTES = 512 * 1024**2
+"""Undo forgets its oldest steps beyond this much memory."""
+
+
+@dataclass(frozen=True, eq=False)
+class SessionState:
+    """All that was made, slice by slice; arrays in it are never written to, so that states can share them.
+
+    Attributes
+    ----------
+    painted, complete
+        Painted slices by index, each (rows, columns), and which of them are complete.
+    frozen
+        Frozen slices by index.
+    results
+        Propagated slices by index.
+    stale
+        Slices whose result is older than what was painted since.
+    direction
+        In which direction the labels travelled last.
+    """
+
+    painted: Mapping[int, LabelArray] = field(default_factory=dict)
+    complete: frozenset[int] = frozenset()
+    frozen: Mapping[int, LabelArray] = field(default_factory=dict)
+    results: Mapping[int, LabelledSlice] = field(default_factory=dict)
+    stale: frozenset[int] = frozenset()
+    direction: Direction = "both"
+
+    @property
+    def annotation(self) -> Annotation:
+        """The painted and the frozen slices."""
+        return Annotation({**self.painted, **self.frozen}, self.complete | frozenset(self.frozen))
+
+    def labels_on(self, index: int, shape: tuple[int, int]) -> LabelArray:
+        """Return the labels of a slice as they are now, (rows, columns): frozen before painted before propagated."""
+        if index in self.frozen:
+            return self.frozen[index]
+        painted = self.painted.get(index)
+        if painted is not None and index in self.complete:
+            return painted
+        result = self.results.get(index)
+        if result is None:
+            return painted if painted is not None else np.zeros(shape, np.uint8)
+        if painted is None:
+            return result.labels
+        return np.where(painted > 0, painted, result.labels)
+
+
+class History:
+    """The present state with those before it and those that were taken back."""
+
+    def __init__(self, present: SessionState | None = None) -> None:
+        self.present = present or SessionState()
+        self._past: list[SessionState] = []
+        self._future: list[SessionState] = []
+
+    def __len__(self) -> int:
+        """Return how many steps can be taken back."""
+        return len(self._past)
+
+    def push(self, state: SessionState) -> None:
+        """Make ``state`` the present one."""
+        self._past.append(self.present)
+        self._future.clear()
+        self.present = state
+        while len(self._past) > 1 and self.nbytes() > HISTORY_BYTES:
+            self._past.pop(0)
+
+    def nbytes(self) -> int:
+        """Return the memory of all past results; what states share is counted once."""
+        sizes = {id(r): r.labels.nbytes + r.confidence.nbytes for state in self._past for r in state.results.values()}
+        return sum(sizes.values())
+
+    def undo(self) -> bool:
+        """Go one step back; return whether there was one."""
+        if not self._past:
+            return False
+        self._future.append(self.present)
+        self.present = self._past.pop()
+        return True
+
+    def redo(self) -> bool:
+        """Go one step forward again; return whether there was one."""
+        if not self._future:
+            return False
+        self._past.append(self.present)
+        self.present = self._future.pop()
+        return True
