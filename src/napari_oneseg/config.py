@@ -70,6 +70,10 @@ def _check(owner: str, entry: Field[Any], hint: Any, value: Any) -> None:
         if value not in choices:
             raise InputError(f"{owner}.{entry.name} must be one of {', '.join(map(str, choices))}, got {value!r}.")
         return
+    if hint is bool:
+        if not isinstance(value, bool):
+            raise InputError(f"{owner}.{entry.name} must be true or false, got {value!r}.")
+        return
     kinds = get_args(hint) if get_origin(hint) is tuple else ()
     if isinstance(value, tuple) != bool(kinds):
         raise InputError(f"{owner}.{entry.name} must be {'several numbers' if kinds else 'one number'}, got {value!r}.")
@@ -141,6 +145,7 @@ class FeatureConfig(Config):
         (1, 1, 1, 1), "Dilations of the four stages, which stand in for the strides that were opened.", ge=1, le=8
     )
     channels: int = param(64, "Channels of the features.", ge=8, le=512)
+    null_key: bool = param(True, "Whether a position may find that nothing in its window matches.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -211,7 +216,7 @@ class AnatomyConfig(Config):
     )
     vessels: tuple[int, int] = param((1, 5), "Least and greatest number of tubes.", ge=0, le=64)
     slices_per_size: tuple[float, float] = param(
-        (0.15, 0.8),
+        (0.1, 0.8),
         "Slices that an organ spans per working pixel of its diameter: small for thick slices, large for thin ones.",
         ge=0.01,
         le=4.0,
@@ -230,9 +235,9 @@ class TrainingConfig(Config):
     """Learning from generated anatomy: labels are copied through short sequences of slices."""
 
     steps: int = param(600, "Optimisation steps.", ge=1, le=10_000_000)
-    batch: int = param(4, "Sequences per step.", ge=1, le=256)
+    batch: int = param(3, "Sequences per step.", ge=1, le=256)
     sequence: int = param(
-        3, "Slices of a sequence; the first is painted, the others are reached one after the other.", ge=2, le=16
+        4, "Slices of a sequence; the first is painted, the others are reached one after the other.", ge=2, le=16
     )
     crop: int = param(128, "Rows and columns of the training crops, in working pixels.", ge=32, le=512)
     learning_rate: float = param(1e-3, "Peak learning rate of Adam; it falls to zero along a cosine.", ge=0.0, le=1.0)

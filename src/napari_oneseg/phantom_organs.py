@@ -84,7 +84,7 @@ def _paint_gut(canvas: Canvas, shape: Shape, wall: float, content: str, *, gas_s
 def _paint_colon(canvas: Canvas) -> None:
     right, left = canvas.near(-98, 6), canvas.near(108, 5)
     front = canvas.near(-66, 6)
-    parts = [
+    parts: list[list[tuple[float, float, float, float]]] = [
         [(-20, 10, right, 25), (25, 0, right, 24), (52, -20, right + 6, 20)],
         [
             (52, -35, right + 14, 19),

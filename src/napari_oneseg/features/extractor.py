@@ -35,15 +35,18 @@ class FeatureStack:
         The grids that lead from the scan's slices to the maps and back.
     content
         Contrast of each slice at coarse scale, shape (n,), float32, 0 or more: near 0 where there is only air.
+    null_key
+        Key of "nothing matches", shape (C,), float32, on the same device; None where the network has none.
     """
 
     maps: Tensor
     grid: WorkingGrid
     content: NDArray[np.float32]
+    null_key: Tensor | None = None
 
     def to(self, device: torch.device) -> FeatureStack:
         """Return the same features on another device."""
-        return replace(self, maps=self.maps.to(device))
+        return replace(self, maps=self.maps.to(device), null_key=_moved(self.null_key, device))
 
 
 def compute_features(
@@ -80,7 +83,7 @@ def compute_features(
     while True:
         try:
             maps, content = _run(slices, network, grid, device, batch, progress)
-            return FeatureStack(maps, grid, content)
+            return FeatureStack(maps, grid, content, _moved(network.null_key, maps.device))
         except RuntimeError as error:
             if device.type == "cpu" or not is_out_of_memory(error):
                 raise
@@ -92,6 +95,10 @@ def compute_features(
             warnings.warn(f"The memory of {device} is full; the CPU is used instead, which is slower.", stacklevel=2)
             device = torch.device("cpu")
             batch = _BATCH["cpu"]
+
+
+def _moved(null_key: Tensor | None, device: torch.device) -> Tensor | None:
+    return None if null_key is None else null_key.detach().to(device)
 
 
 @torch.inference_mode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -64,6 +65,7 @@ class FeatureNetwork(nn.Module):
             self.stages.append(nn.Sequential(*blocks))
             channels = width
         self.laterals = nn.ModuleList(nn.Conv2d(width, config.channels, 1) for width in widths)
+        self.null_key = nn.Parameter(torch.zeros(config.channels)) if config.null_key else None
         self.head = nn.Sequential(nn.ReLU(inplace=True), nn.Conv2d(config.channels, config.channels, 3, padding=1))
 
     def forward(self, slices: Tensor) -> Tensor:

@@ -85,8 +85,11 @@ class _Scene:
         return functional.interpolate(coarse, size=self.shape, mode="trilinear", align_corners=True)[0]
 
     def nodes_z(self, pixels: float) -> int:
-        """Return how many nodes along z make a field vary as fast along z as over ``pixels`` in the plane."""
-        return max(2, min(self.config.slices, 1 + round(self.config.slices / max(1.0, pixels * self.thinness))))
+        """Return how many nodes along z make a field vary as fast along z as over ``pixels`` in the plane.
+
+        There is at most one for two slices: neighbouring slices that have nothing in common teach nothing.
+        """
+        return max(2, min(self.config.slices // 2, 1 + round(self.config.slices / max(1.0, pixels * self.thinness))))
 
     # Regions ------------------------------------------------------------------------------------------------------
 
