@@ -12,7 +12,10 @@ from napari_oneseg.features.extractor import FeatureStack
 from napari_oneseg.features.resnet import FeatureNetwork
 from napari_oneseg.preprocessing import WorkingGrid
 
-TINY = FeatureConfig(gabor_wavelengths=(3.0, 6.0), gabor_orientations=2, gabor_size=7, width_factor=0.125, channels=16)
+# Without a null match: in a network that has learned nothing, it would win everywhere.
+TINY = FeatureConfig(
+    gabor_wavelengths=(3.0, 6.0), gabor_orientations=2, gabor_size=7, width_factor=0.125, channels=16, null_match=False
+)
 
 
 def tiny_network(seed: int = 0) -> FeatureNetwork:

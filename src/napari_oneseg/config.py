@@ -145,7 +145,7 @@ class FeatureConfig(Config):
         (1, 1, 1, 1), "Dilations of the four stages, which stand in for the strides that were opened.", ge=1, le=8
     )
     channels: int = param(64, "Channels of the features.", ge=8, le=512)
-    null_key: bool = param(True, "Whether a position may find that nothing in its window matches.")
+    null_match: bool = param(True, "Whether a position may find that nothing in its window matches.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -216,7 +216,7 @@ class AnatomyConfig(Config):
     )
     vessels: tuple[int, int] = param((1, 5), "Least and greatest number of tubes.", ge=0, le=64)
     slices_per_size: tuple[float, float] = param(
-        (0.1, 0.8),
+        (0.12, 0.8),
         "Slices that an organ spans per working pixel of its diameter: small for thick slices, large for thin ones.",
         ge=0.01,
         le=4.0,

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from napari_oneseg.errors import InputError, SessionError
 from napari_oneseg.evaluation.baselines import Propagate, copy_slice
 from napari_oneseg.evaluation.cases import Case, CaseFiles
+from napari_oneseg.evaluation.metrics import assd
 from napari_oneseg.evaluation.protocols import evaluate, evaluate_case, evenly_spaced, oneseg_method, oneseg_suggest
 from napari_oneseg.io import write_image, write_labels
 from napari_oneseg.volume import Annotation, Volume
@@ -46,6 +47,7 @@ class FakeSession:
         self.volumes: list[Volume] = []
         self.ranges: list[tuple[int, int] | None] = []
         self.painted: dict[int, NDArray[np.unsignedinteger]] = {}
+        self.seen: list[tuple[int, ...]] = []  # the labels that each propagation had
         self.steps = 0
 
     @property
@@ -67,6 +69,7 @@ class FakeSession:
 
     def propagate(self) -> Result:
         self.steps += 1
+        self.seen.append(Annotation(self.painted).labels)
         return Result(copy_slice(self.volume)(Annotation(self.painted)))
 
     def undo(self) -> bool:
@@ -102,7 +105,15 @@ def test_scores_are_those_of_the_result(case: Case) -> None:
     assert score.extent_dice == 1.0
     assert score.dice == pytest.approx(2 * 2 / (2 + SHAPE[0]))
     assert score.ravd == pytest.approx(100 * (SHAPE[0] - 2) / 2)
-    assert 4.0 < score.assd < 4.0 * 10  # the slices beyond the organ lie up to 10 slices of 4 mm away
+
+
+def test_distances_are_in_mm_whatever_the_slice_axis(case: Case) -> None:
+    turned = Volume(np.moveaxis(case.volume.array, 0, 2), (1.5, 1.0, 4.0))
+    scores = evaluate_case(copy_slice, case).scores
+    assert scores == evaluate_case(copy_slice, Case("turned", turned, case.reference)).scores
+    mask = case.reference == 2
+    everywhere = np.broadcast_to(mask[9], mask.shape)
+    assert scores[0].assd == pytest.approx(assd(everywhere, mask, (4.0, 1.5, 1.0)))
 
 
 def test_labels_that_a_case_lacks_are_left_out(case: Case) -> None:
@@ -150,6 +161,7 @@ def test_labels_do_not_reach_each_other_through_the_session(case: Case) -> None:
     session = FakeSession()
     ours = evaluate_case(oneseg_method(session), case)
     assert ours.scores == evaluate_case(copy_slice, case).scores
+    assert session.seen == [(2,), (300,)]
 
 
 def test_cases_are_read_when_their_turn_comes(case: Case, tmp_path: Path) -> None:

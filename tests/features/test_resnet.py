@@ -38,7 +38,7 @@ def test_every_parameter_gets_a_gradient() -> None:
     generator = torch.Generator().manual_seed(0)
     network(torch.rand(2, 1, 32, 32, generator=generator)).square().sum().backward()
     for name, parameter in network.named_parameters():
-        if name == "null_key":  # used between two slices, not on one: see tests/training/test_train.py
+        if name == "null_bias":  # used between two slices, not on one: see tests/training/test_train.py
             continue
         assert parameter.grad is not None, name
         assert torch.isfinite(parameter.grad).all(), name

@@ -13,7 +13,7 @@ from napari_oneseg.propagation.attention import LocalAffinity, local_affinity, r
 SIZES = [(8, 8, 3), (5, 11, 5), (16, 9, 7), (1, 1, 3), (3, 20, 13), (17, 23, 9)]
 
 
-def slow_affinity(query: Tensor, key: Tensor, window: int, null_key: Tensor | None = None) -> Tensor:
+def slow_affinity(query: Tensor, key: Tensor, window: int, null_bias: float | None = None) -> Tensor:
     """The plain double loop: (batch, rows, columns, P, P), 0 outside the map."""
     batch, channels, rows, columns = query.shape
     reach = window // 2
@@ -24,8 +24,9 @@ def slow_affinity(query: Tensor, key: Tensor, window: int, null_key: Tensor | No
             near = key[:, :, top : i + reach + 1, left : j + reach + 1]
             logits = (query[:, :, i, j, None, None] * near).sum(1) / math.sqrt(channels)
             flat = logits.flatten(1)
-            if null_key is not None:
-                flat = torch.cat([flat, (query[:, :, i, j] @ null_key)[:, None] / math.sqrt(channels)], 1)
+            if null_bias is not None:
+                null = query[:, :, i, j].square().sum(1, keepdim=True) / math.sqrt(channels) + null_bias
+                flat = torch.cat([flat, null], 1)
             weights = flat.softmax(1)[:, : logits[0].numel()].view_as(logits)
             u, v = top - i + reach, left - j + reach
             pad = (v, window - v - weights.shape[2], u, window - u - weights.shape[1])
@@ -65,20 +66,20 @@ def test_tiles_agree_with_the_double_loop(rows: int, columns: int, window: int, 
 
 
 @pytest.mark.parametrize(("rows", "columns", "window"), SIZES)
-def test_the_null_key_competes_with_the_window(rows: int, columns: int, window: int) -> None:
+def test_the_null_match_competes_with_the_window(rows: int, columns: int, window: int) -> None:
     q, k, y = random_case(rows, columns, dtype=torch.float64)
-    null_key = torch.linspace(-1, 2, q.shape[1], dtype=torch.float64)
-    affinity = local_affinity(q, k, window, null_key=null_key)
-    expected = slow_affinity(q, k, window, null_key)
+    affinity = local_affinity(q, k, window, null_bias=-1.5)
+    expected = slow_affinity(q, k, window, null_bias=-1.5)
     assert torch.allclose(affinity.dense(), expected, atol=1e-12, rtol=0)
     assert torch.allclose(readout(affinity, y), slow_readout(expected, y), atol=1e-11, rtol=0)
-    assert expected.sum((-1, -2)).max() < 1, "what the null key wins copies nothing"
+    assert expected.sum((-1, -2)).max() < 1, "what the null match wins copies nothing"
 
 
-def test_the_null_key_has_a_gradient() -> None:
-    q, k, y = random_case(5, 9, batch=1, dtype=torch.float64)
-    null_key = torch.linspace(-1, 1, q.shape[1], dtype=torch.float64).requires_grad_()
-    assert torch.autograd.gradcheck(lambda n: readout(local_affinity(q, k, 3, null_key=n), y), (null_key,))
+def test_the_null_match_has_gradients() -> None:
+    q, k, y = random_case(3, 9, batch=1, dtype=torch.float64)
+    bias = torch.tensor(-1.0, dtype=torch.float64, requires_grad=True)
+    q.requires_grad_()
+    assert torch.autograd.gradcheck(lambda q, b: readout(local_affinity(q, k, 3, null_bias=b), y), (q, bias))
 
 
 @settings(max_examples=15, deadline=None)

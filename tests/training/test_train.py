@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -50,13 +52,13 @@ def test_the_loss_falls(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_gradient_reaches_the_whole_network() -> None:
-    network = tiny_network().train()
+    network = FeatureNetwork(replace(TINY, null_match=True)).train()
     sequence_loss(network, fixed_batch(), 7).backward()
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None, name
         assert torch.isfinite(parameter.grad).all(), name
     moved = [name for name, parameter in network.named_parameters() if float(parameter.grad.abs().max()) > 0]
-    assert {"stem.1.weight", "head.1.weight", "laterals.3.weight"} <= set(moved)
+    assert {"stem.1.weight", "head.1.weight", "laterals.3.weight", "null_bias"} <= set(moved)
 
 
 def test_later_slices_are_copied_from_copies() -> None:

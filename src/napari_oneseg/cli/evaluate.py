@@ -11,7 +11,6 @@ from napari_oneseg.cli.console import print_json, progress_bar, results_console
 from napari_oneseg.cli.options import (
     Axis,
     Device,
-    Json,
     Overwrite,
     Threads,
     WeightsFile,
@@ -54,13 +53,15 @@ def command(
     names: Annotated[
         Path | None, typer.Option(metavar="FILE.json", help='Organ names as JSON: {"1": "liver"}.')
     ] = None,
-    report: Annotated[Path | None, typer.Option(metavar="OUT.json", help="Also write all scores as JSON.")] = None,
+    json_file: Annotated[
+        Path | None,
+        typer.Option("--json", metavar="OUT.json", help="Also write all scores as JSON; - prints them, and no table."),
+    ] = None,
     overwrite: Overwrite = False,
     axis: Axis = None,
     weights: WeightsFile = None,
     device: Device = "auto",
     threads: Threads = None,
-    as_json: Json = False,
 ) -> None:
     """Paint slices from reference labels, carry them through each scan, and score the result.
 
@@ -71,8 +72,9 @@ def command(
     chosen = parse_numbers(only, "--labels", least=1)
     if protocol != "largest" and counts != (1,):
         raise InputError(f"The {protocol} protocol paints one slice, got --slices {slices}; leave --slices out.")
-    if report:
-        check_outputs({report: (".json",)}, [], overwrite)
+    to_terminal = json_file == Path("-")
+    if json_file and not to_terminal:
+        check_outputs({json_file: (".json",)}, [], overwrite)
 
     from napari_oneseg.evaluation.cases import find_cases, read_names
     from napari_oneseg.evaluation.report import rich_table, summarise, to_dict
@@ -90,13 +92,14 @@ def command(
         "weights": {"name": session.weights.name, "sha256": session.weights.sha256},
         "versions": software_versions(),
     }
-    if report:
-        write_json(report, record)
-    if as_json:
+    if to_terminal:
         print_json(record)
         return
+    if json_file:
+        write_json(json_file, record)
     for count, scored in results.items():
-        heading = f"{protocol}, {count} painted slice{'s' if count > 1 else ''}, {len(scored)} scans"
+        way = protocol if count == 1 else "evenly spaced"
+        heading = f"{way}, {count} painted slice{'s' if count > 1 else ''}, {len(scored)} scans"
         results_console().print(rich_table(summarise(scored, organs), heading))
 
 

@@ -83,10 +83,9 @@ def dis_flow(volume: Volume) -> Propagate:
 def demons(volume: Volume) -> Propagate:
     """Chain symmetric-forces demons (Thirion 1998; Vercauteren et al. 2009; SimpleITK) between neighbouring slices.
 
-    A coarse registration starts the next finer one. Iterations, levels and smoothing were chosen on training scans,
-    thick-slice MRI. Slices above :data:`DEMONS_MAX_SIDE` are registered
-    at half resolution throughout and the fields enlarged: four times faster, and the soft maps still have the scan's
-    own grid.
+    A coarse registration starts the next finer one. Levels, iterations and smoothing were chosen on training scans
+    (thick-slice MRI). Slices above :data:`DEMONS_MAX_SIDE` are registered at half resolution throughout and the fields
+    enlarged: four times faster, while the soft maps keep the scan's own grid.
     """
     shrink = 2 if max(volume.slices.shape[1:]) > DEMONS_MAX_SIDE else 1
 
@@ -105,7 +104,7 @@ def demons(volume: Volume) -> Propagate:
 
 
 def contour_interpolation(volume: Volume) -> Propagate:
-    """Interpolate contours between painted slices (Albu et al. 2008; ITK's MorphologicalContourInterpolation).
+    """Interpolate contours between painted slices (Zukić et al. 2016; ITK's MorphologicalContourInterpolation).
 
     Each label needs two painted slices; beyond the outermost ones there is nothing. It never looks at grey values.
 

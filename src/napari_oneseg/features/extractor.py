@@ -35,18 +35,18 @@ class FeatureStack:
         The grids that lead from the scan's slices to the maps and back.
     content
         Contrast of each slice at coarse scale, shape (n,), float32, 0 or more: near 0 where there is only air.
-    null_key
-        Key of "nothing matches", shape (C,), float32, on the same device; None where the network has none.
+    null_bias
+        Bias of the attention's null match; None where the network has none.
     """
 
     maps: Tensor
     grid: WorkingGrid
     content: NDArray[np.float32]
-    null_key: Tensor | None = None
+    null_bias: float | None = None
 
     def to(self, device: torch.device) -> FeatureStack:
         """Return the same features on another device."""
-        return replace(self, maps=self.maps.to(device), null_key=_moved(self.null_key, device))
+        return replace(self, maps=self.maps.to(device))
 
 
 def compute_features(
@@ -79,11 +79,12 @@ def compute_features(
     rows, columns = volume.slices.shape[1:]
     grid = working_grid((rows, columns), volume.in_plane_spacing, config.stride, config.coarsest_stride, preprocessing)
     slices = volume.to_slices(normalise(volume.array, preprocessing))
+    null_bias = None if network.null_bias is None else float(network.null_bias.detach())
     batch = _BATCH[device.type]
     while True:
         try:
             maps, content = _run(slices, network, grid, device, batch, progress)
-            return FeatureStack(maps, grid, content, _moved(network.null_key, maps.device))
+            return FeatureStack(maps, grid, content, null_bias)
         except RuntimeError as error:
             if device.type == "cpu" or not is_out_of_memory(error):
                 raise
@@ -95,10 +96,6 @@ def compute_features(
             warnings.warn(f"The memory of {device} is full; the CPU is used instead, which is slower.", stacklevel=2)
             device = torch.device("cpu")
             batch = _BATCH["cpu"]
-
-
-def _moved(null_key: Tensor | None, device: torch.device) -> Tensor | None:
-    return None if null_key is None else null_key.detach().to(device)
 
 
 @torch.inference_mode()

@@ -11,6 +11,8 @@ from napari_oneseg.features.gabor import GaborBank
 
 __all__ = ["FeatureNetwork"]
 
+_NULL_BIAS = 0.0
+
 
 class BasicBlock(nn.Module):
     """Two 3 x 3 convolutions and a shortcut."""
@@ -65,7 +67,9 @@ class FeatureNetwork(nn.Module):
             self.stages.append(nn.Sequential(*blocks))
             channels = width
         self.laterals = nn.ModuleList(nn.Conv2d(width, config.channels, 1) for width in widths)
-        self.null_key = nn.Parameter(torch.zeros(config.channels)) if config.null_key else None
+        # Used between two slices, by the attention; learned with the features. It starts where the null match wins a
+        # few percent, so that there is something to learn from.
+        self.null_bias = nn.Parameter(torch.tensor(_NULL_BIAS)) if config.null_match else None
         self.head = nn.Sequential(nn.ReLU(inplace=True), nn.Conv2d(config.channels, config.channels, 3, padding=1))
 
     def forward(self, slices: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ class LocalAffinity:
     ----------
     weights
         Shape (batch, tiles, 64 queries, side x side reference positions), float; rows sum to 1, or to less by what the
-        null key won.
+        null match won.
     tiles
         Indices of the tiles that were computed, row-major over the tile grid; shared by the batch.
     shape
@@ -67,15 +67,17 @@ class LocalAffinity:
 
 
 def local_affinity(
-    query: Tensor, key: Tensor, window: int, tiles: Tensor | None = None, null_key: Tensor | None = None
+    query: Tensor, key: Tensor, window: int, tiles: Tensor | None = None, null_bias: Tensor | float | None = None
 ) -> LocalAffinity:
     """Return the attention of each target position over the window round it (paper eq. 9).
 
     ``a_ij = softmax over j in P(i) of <q_i, k_j> / sqrt(C)``. Positions outside the map take no part.
 
     A softmax has to give its whole weight to the window, even where the target shows something that the window does
-    not: tissue that begins on this slice would be labelled as whatever was there before. A null key competes with the
-    window's keys for that; the weight it wins copies nothing. It goes beyond the paper.
+    not: tissue that begins on this slice would be labelled as whatever was there before. So a *null match* may compete
+    with the window: its logit is the target's similarity to itself, ``<q_i, q_i> / sqrt(C)``, plus a bias. Where
+    nothing in the window is about as similar to a position as the position is to itself, the null match wins, and
+    nothing is copied. It goes beyond the paper.
 
     Parameters
     ----------
@@ -85,12 +87,12 @@ def local_affinity(
         Side P of the square window, odd.
     tiles
         Boolean mask over the tile grid, as :func:`tiles_within_reach` returns it; by default all tiles.
-    null_key
-        Key of "nothing in the window matches", shape (C,); none by default.
+    null_bias
+        Bias of the null match, a scalar; no null match by default.
 
     Returns
     -------
-    The weights, differentiable with respect to ``query``, ``key`` and ``null_key``.
+    The weights, differentiable with respect to ``query``, ``key`` and ``null_bias``.
     """
     if query.shape != key.shape or query.ndim != 4:
         raise ValueError(f"query and key must share a shape (batch, C, rows, columns), got {query.shape}, {key.shape}")
@@ -105,10 +107,10 @@ def local_affinity(
     mask = _window_mask(window, query.device)
     inside = _cut(query.new_ones(1, 1, *shape), halo=window // 2)[0, chosen].bool()  # (tiles, 1, side * side)
     logits = logits.masked_fill_(~(mask & inside), -math.inf)
-    if null_key is None:
+    if null_bias is None:
         weights = logits.softmax(-1)
     else:
-        null = torch.matmul(queries, null_key)[..., None] / math.sqrt(channels)  # (batch, tiles, 64, 1)
+        null = queries.square().sum(-1, keepdim=True) / math.sqrt(channels) + null_bias  # (batch, tiles, 64, 1)
         weights = torch.cat([logits, null], -1).softmax(-1)[..., :-1]
     if shape[0] % TILE or shape[1] % TILE:
         # A query in the padding beyond the map may have nothing in reach: its row is 0 / 0 and is cut off later, but

@@ -59,7 +59,7 @@ class Carried:
 
 
 def step(
-    target: Tensor, reference: Tensor, carried: Carried, window: int, null_key: Tensor | None = None
+    target: Tensor, reference: Tensor, carried: Carried, window: int, null_bias: float | None = None
 ) -> tuple[Carried, Tensor]:
     """Carry labels over to the next slice (paper eq. 8), and back to see whether they return.
 
@@ -71,22 +71,22 @@ def step(
         Labels on the reference slice.
     window
         Side of the attention window, odd.
-    null_key
-        Key of "nothing matches", shape (C,); what it wins becomes background.
+    null_bias
+        Bias of the attention's null match, if there is to be one; what it wins becomes background.
 
     Returns
     -------
     The labels on the target slice, and for each label the mean agreement of this step over the label, shape (L,).
     """
     tiles = tiles_within_reach((carried.labels > _TRACE).any(0), window)
-    forward = local_affinity(target[None], reference[None], window, tiles, null_key)
+    forward = local_affinity(target[None], reference[None], window, tiles, null_bias)
     arrived = readout(forward, carried.labels[None])
     tiles = tiles_within_reach((arrived[0] > _TRACE).any(0), window)
-    returned = readout(local_affinity(reference[None], target[None], window, tiles, null_key), arrived)[0]
+    returned = readout(local_affinity(reference[None], target[None], window, tiles, null_bias), arrived)[0]
     agreement = 1.0 - (returned - carried.labels).abs()
     mass = carried.labels.sum((1, 2)).clamp_min(1e-6)
     mean_agreement = (agreement * carried.labels).sum((1, 2)) / mass
-    # The null key's share says nothing of the way: the reliability is that of what was copied.
+    # The null match's share says nothing of the way: the reliability is that of what was copied.
     trusted = torch.cat([carried.reliability * agreement, torch.ones_like(agreement[:1])])
     trusted = readout(forward, trusted[None], fill=1.0)[0]
     reliability = trusted[:-1] / trusted[-1:].clamp_min(1e-6)
@@ -98,7 +98,7 @@ def sweep(
     order: Sequence[int],
     painted: Mapping[int, PaintedMaps],
     config: PropagationConfig,
-    null_key: Tensor | None = None,
+    null_bias: float | None = None,
 ) -> Iterator[tuple[int, Carried | None]]:
     """Visit the slices in order and yield what arrives on each; None as long as nothing has set out.
 
@@ -114,7 +114,7 @@ def sweep(
         Painted slices by index; at least one of them in ``order``.
     config
         Window and stopping rule.
-    null_key
+    null_bias
         As in :func:`step`.
 
     Yields
@@ -129,7 +129,7 @@ def sweep(
         features_here = features[index].float()
         if carried is not None and bool((carried.labels > _TRACE).any()):
             assert reference is not None  # set together with ``carried``
-            carried, agreement = step(features_here, reference, carried, config.window, null_key)
+            carried, agreement = step(features_here, reference, carried, config.window, null_bias)
             beyond = last_anchor < position
             ended = beyond & (
                 (carried.labels.sum((1, 2)) < config.end_area * area) | (agreement < config.end_agreement)

@@ -60,7 +60,7 @@ def _cut_sequence(
         return int(torch.randint(high, (1,), generator=generator))
 
     # Sometimes every other slice: a scan of twice the slice distance.
-    gap = 2 if integer(5) == 0 and 2 * (config.sequence - 1) < count else 1
+    gap = 2 if integer(8) == 0 and 2 * (config.sequence - 1) < count else 1
     first = integer(count - gap * (config.sequence - 1))
     order = torch.arange(first, first + gap * config.sequence, gap)[: config.sequence]
     if integer(2):

@@ -37,7 +37,7 @@ def sequence_loss(network: FeatureNetwork, batch: SequenceBatch, window: int) ->
     labels = batch.labels[:, 0]
     total = features.new_zeros(())
     for t in range(1, length):
-        affinity = local_affinity(features[:, t], features[:, t - 1], window, null_key=network.null_key)
+        affinity = local_affinity(features[:, t], features[:, t - 1], window, null_bias=network.null_bias)
         copied = readout(affinity, labels[:, 1:])
         # Background is what no label has claimed, also where nothing matched.
         labels = torch.cat([1.0 - copied.sum(1, keepdim=True), copied], 1)
