@@ -94,7 +94,8 @@ def test_thin_slices_change_less_than_thick_ones() -> None:
         return float(torch.stack([(v.regions[1:] != v.regions[:-1]).float().mean() for v in volumes]).mean())
 
     thick, middle, thin = change(0.06, 0.08), change(0.2, 0.25), change(0.8, 1.0)
-    assert thick > middle + 0.05 > thin + 0.1
+    assert thick > middle + 0.02
+    assert middle > thin + 0.1
     assert thin > 0.02
 
 
