@@ -234,7 +234,7 @@ class AnatomyConfig(Config):
 class TrainingConfig(Config):
     """Learning from generated anatomy: labels are copied through short sequences of slices."""
 
-    steps: int = param(600, "Optimisation steps.", ge=1, le=10_000_000)
+    steps: int = param(1000, "Optimisation steps.", ge=1, le=10_000_000)
     batch: int = param(3, "Sequences per step.", ge=1, le=256)
     sequence: int = param(
         4, "Slices of a sequence; the first is painted, the others are reached one after the other.", ge=2, le=16

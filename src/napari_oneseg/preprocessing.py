@@ -79,11 +79,14 @@ class WorkingGrid:
         Rows and columns of the network's input; multiples of the network's coarsest stride.
     stride
         Working pixels per feature position.
+    pixel
+        Side of a working pixel in mm.
     """
 
     source: tuple[int, int]
     working: tuple[int, int]
     stride: int
+    pixel: float = 1.0
 
     @property
     def features(self) -> tuple[int, int]:
@@ -133,4 +136,4 @@ def working_grid(
     extent = shape[0] * spacing[0], shape[1] * spacing[1]
     pixel = max(max(extent) / config.working_size, min(spacing) / config.max_upsampling)
     rows, columns = (max(1, round(length / pixel / multiple)) * multiple for length in extent)
-    return WorkingGrid(source=(int(shape[0]), int(shape[1])), working=(rows, columns), stride=stride)
+    return WorkingGrid(source=(int(shape[0]), int(shape[1])), working=(rows, columns), stride=stride, pixel=pixel)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from napari_oneseg.config import PreprocessingConfig
 from napari_oneseg.errors import Cancelled
 from napari_oneseg.features import extractor
 from napari_oneseg.features.extractor import compute_features
+from napari_oneseg.features.resnet import FeatureNetwork
 from napari_oneseg.screening import rank_slices
 from napari_oneseg.volume import Volume
 from tests.engine_fixtures import TINY, disc, tiny_network
@@ -142,3 +144,13 @@ def test_other_errors_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RuntimeError, match="a defect"):
         compute_features(scan(), tiny_network(), CONFIG, device="cuda")
     assert len(gpu.tried) == 1
+
+
+def test_the_null_match_knows_the_distance_between_slices_in_working_pixels() -> None:
+    network = FeatureNetwork(replace(TINY, null_match=True))
+    for spacing in ((3.0, 1.0, 1.0), (6.0, 1.0, 1.0), (3.0, 0.5, 0.5)):
+        volume = scan(spacing=spacing)
+        pixel = 40 * spacing[1] / CONFIG.working_size
+        expected = float(network.null_bias_at(spacing[0] / pixel))
+        assert compute_features(volume, network, CONFIG).null_bias == pytest.approx(expected)
+    assert compute_features(scan(), tiny_network(), CONFIG).null_bias is None

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -42,3 +44,12 @@ def test_every_parameter_gets_a_gradient() -> None:
             continue
         assert parameter.grad is not None, name
         assert torch.isfinite(parameter.grad).all(), name
+
+
+def test_the_null_match_weighs_more_between_distant_slices() -> None:
+    network = FeatureNetwork(replace(TINY, null_match=True))
+    near, far = float(network.null_bias_at(1.0)), float(network.null_bias_at(8.0))
+    assert near < float(network.null_bias_at(4.0)) == 0.0 < far
+    assert float(network.null_bias_at(0.01)) == near, "beyond what it learned from, the bias stays as it is"
+    assert tuple(network.null_bias_at(torch.ones(3, 1)).shape) == (3, 1)
+    assert tiny_network().null_bias_at(2.0) is None

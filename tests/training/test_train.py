@@ -72,9 +72,9 @@ def test_later_slices_are_copied_from_copies() -> None:
             return network(x)
 
     network = tiny_network()
-    wrong = SequenceBatch(batch.slices, batch.labels.clone())
+    wrong = SequenceBatch(batch.slices, batch.labels.clone(), batch.distances)
     wrong.labels[:, 1] = 0.0  # costs nothing itself then, and must not change the step from slice 1 to 2
-    last = SequenceBatch(batch.slices, torch.zeros_like(batch.labels))
+    last = SequenceBatch(batch.slices, torch.zeros_like(batch.labels), batch.distances)
     last.labels[:, 0], last.labels[:, 2] = batch.labels[:, 0], batch.labels[:, 2]
     with torch.no_grad():
         assert torch.equal(sequence_loss(Spy(), wrong, 7), sequence_loss(network, last, 7))  # type: ignore[arg-type]

@@ -79,7 +79,8 @@ def compute_features(
     rows, columns = volume.slices.shape[1:]
     grid = working_grid((rows, columns), volume.in_plane_spacing, config.stride, config.coarsest_stride, preprocessing)
     slices = volume.to_slices(normalise(volume.array, preprocessing))
-    null_bias = None if network.null_bias is None else float(network.null_bias.detach())
+    bias = network.null_bias_at(volume.slice_spacing / grid.pixel)
+    null_bias = None if bias is None else float(bias)
     batch = _BATCH[device.type]
     while True:
         try:

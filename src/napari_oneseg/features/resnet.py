@@ -11,7 +11,11 @@ from napari_oneseg.features.gabor import GaborBank
 
 __all__ = ["FeatureNetwork"]
 
-_NULL_BIAS = 0.0
+# Offset, and slope over the logarithm of the distance between slices. The null match starts with a few percent of the
+# weight, so that there is something to learn from.
+_NULL_BIAS = (0.0, 2.0)
+_NULL_DISTANCE = 4.0  # pixels
+_NULL_DISTANCES = (1.0, 16.0)  # what the network learns from
 
 
 class BasicBlock(nn.Module):
@@ -67,8 +71,7 @@ class FeatureNetwork(nn.Module):
             self.stages.append(nn.Sequential(*blocks))
             channels = width
         self.laterals = nn.ModuleList(nn.Conv2d(width, config.channels, 1) for width in widths)
-        # Used between two slices, by the attention; learned with the features. It starts where the null match wins a
-        # few percent, so that there is something to learn from.
+        # Used between two slices, by the attention; learned with the features.
         self.null_bias = nn.Parameter(torch.tensor(_NULL_BIAS)) if config.null_match else None
         self.head = nn.Sequential(nn.ReLU(inplace=True), nn.Conv2d(config.channels, config.channels, 3, padding=1))
 
@@ -90,3 +93,24 @@ class FeatureNetwork(nn.Module):
                 merged = merged + functional.interpolate(y, merged.shape[-2:], mode="bilinear", align_corners=False)
         features: Tensor = self.head(merged)
         return features
+
+    def null_bias_at(self, distance: Tensor | float) -> Tensor | None:
+        """Return the bias of the attention's null match between slices that lie ``distance`` working pixels apart.
+
+        The farther apart two slices are, the more of what one shows is new. A bias that knows the distance lets labels
+        go where tissue ends between thick slices, and does not wear them out over hundreds of thin ones.
+
+        Parameters
+        ----------
+        distance
+            Distance between neighbouring slices, any shape, in working pixels.
+
+        Returns
+        -------
+        Of the same shape; None if the network has no null match.
+        """
+        if self.null_bias is None:
+            return None
+        distance = torch.as_tensor(distance, dtype=self.null_bias.dtype, device=self.null_bias.device)
+        relative = distance.clamp(*_NULL_DISTANCES) / _NULL_DISTANCE
+        return self.null_bias[0] + self.null_bias[1] * relative.log()

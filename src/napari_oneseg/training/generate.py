@@ -35,11 +35,14 @@ class GeneratedVolume:
         Region of each voxel, same shape, int64, 0 to ``count - 1``.
     count
         Number of regions.
+    distance
+        Distance between neighbouring slices in pixels.
     """
 
     image: Tensor
     regions: Tensor
     count: int
+    distance: float
 
 
 def generate_volume(generator: torch.Generator, config: AnatomyConfig | None = None) -> GeneratedVolume:
@@ -226,7 +229,7 @@ class _Scene:
         image = self.image()
         if self.chance(0.4):
             image = self.shift_slices(image)
-        return GeneratedVolume(image, self.regions, len(self.tissue))
+        return GeneratedVolume(image, self.regions, len(self.tissue), 1.0 / self.thinness)
 
 
 def _blur(image: Tensor, sigma: float) -> Tensor:

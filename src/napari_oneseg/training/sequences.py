@@ -29,10 +29,17 @@ class SequenceBatch:
         Occupancy of each label at the feature grid, shape (batch, sequence, 1 + L, rows / s, columns / s), 0 to 1,
         summing to 1; channel 0 is background. A region that the first slice does not show is background throughout:
         it was not painted, so nothing may be copied into it.
+    distances
+        Distance between neighbouring slices in working pixels, shape (batch,).
     """
 
     slices: Tensor
     labels: Tensor
+    distances: Tensor
+
+    def to(self, device: torch.device) -> SequenceBatch:
+        """Return the same batch on another device."""
+        return SequenceBatch(self.slices.to(device), self.labels.to(device), self.distances.to(device))
 
 
 def generated_batch(
@@ -41,19 +48,22 @@ def generated_batch(
     """Generate volumes and cut two sequences from each of them."""
     slices: list[Tensor] = []
     labels: list[Tensor] = []
+    distances: list[float] = []
     while len(slices) < config.batch:
         volume = generate_volume(generator, anatomy)
         image = torch.from_numpy(normalise(volume.image.numpy()))
         for _ in range(min(2, config.batch - len(slices))):
-            x, y = _cut_sequence(image, volume, generator, stride, config)
+            x, y, gap = _cut_sequence(image, volume, generator, stride, config)
             slices.append(x)
             labels.append(y)
-    return SequenceBatch(torch.stack(slices), torch.stack(labels))
+            distances.append(gap * volume.distance)
+    return SequenceBatch(torch.stack(slices), torch.stack(labels), torch.tensor(distances))
 
 
 def _cut_sequence(
     image: Tensor, volume: GeneratedVolume, generator: torch.Generator, stride: int, config: TrainingConfig
-) -> tuple[Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, int]:
+    """Return slices and labels as in :class:`SequenceBatch`, and how many slices lie between two of them, plus one."""
     count, rows, columns = image.shape
 
     def integer(high: int) -> int:
@@ -79,4 +89,4 @@ def _cut_sequence(
     label_of = torch.zeros(volume.count, dtype=torch.int64)
     label_of[painted] = torch.arange(1, len(painted) + 1)
     one_hot = functional.one_hot(label_of[regions], _MAX_LABELS + 1).permute(0, 3, 1, 2).float()
-    return x[:, None], functional.avg_pool2d(one_hot, stride)
+    return x[:, None], functional.avg_pool2d(one_hot, stride), gap

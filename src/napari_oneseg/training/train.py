@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -35,9 +36,10 @@ def sequence_loss(network: FeatureNetwork, batch: SequenceBatch, window: int) ->
     count, length = batch.slices.shape[:2]
     features = network(batch.slices.flatten(0, 1)).unflatten(0, (count, length))
     labels = batch.labels[:, 0]
+    null_bias = network.null_bias_at(batch.distances[:, None, None, None])
     total = features.new_zeros(())
     for t in range(1, length):
-        affinity = local_affinity(features[:, t], features[:, t - 1], window, null_bias=network.null_bias)
+        affinity = local_affinity(features[:, t], features[:, t - 1], window, null_bias=null_bias)
         copied = readout(affinity, labels[:, 1:])
         # Background is what no label has claimed, also where nothing matched.
         labels = torch.cat([1.0 - copied.sum(1, keepdim=True), copied], 1)
@@ -85,10 +87,8 @@ def train_on_generated(
     optimiser = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, config.steps))
     losses = []
-    for step in range(config.steps):
-        batch = generated_batch(generator, network.config.stride, config, anatomy)
-        batch = SequenceBatch(batch.slices.to(device), batch.labels.to(device))
-        loss = sequence_loss(network, batch, window)
+    for step, batch in enumerate(_batches(generator, network.config.stride, config, anatomy)):
+        loss = sequence_loss(network, batch.to(device), window)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -112,6 +112,19 @@ def _check_sizes(config: TrainingConfig, features: FeatureConfig, anatomy: Anato
         raise InputError(
             f"TrainingConfig.sequence must be at most AnatomyConfig.slices, {anatomy.slices}; got {config.sequence}."
         )
+
+
+def _batches(
+    generator: torch.Generator, stride: int, config: TrainingConfig, anatomy: AnatomyConfig
+) -> Iterator[SequenceBatch]:
+    """Yield the batches of all steps; the next one is made while the network learns from the last."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(generated_batch, generator, stride, config, anatomy)
+        for step in range(config.steps):
+            batch = coming.result()
+            if step + 1 < config.steps:
+                coming = pool.submit(generated_batch, generator, stride, config, anatomy)
+            yield batch
 
 
 def _rate(step: int, steps: int) -> float:
