@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["LocalAffinity", "local_affinity", "readout", "tiles_within_reach"]
+__all__ = ["LocalAffinity", "local_affinity", "readout", "tiles_holding", "tiles_within_reach"]
 
 TILE = 8
 
@@ -31,8 +31,10 @@ class LocalAffinity:
     Attributes
     ----------
     weights
-        Shape (batch, tiles, 64 queries, side x side reference positions), float; rows sum to 1, or to less by what the
-        null match won.
+        Shape (batch, tiles, 64 queries, side x side reference positions), float; rows sum to 1.
+    matched
+        Share of each query that the window won over the null match, shape (batch, tiles, 64, 1), 0 to 1; None where
+        there is no null match. The weight of a reference position is the product of both.
     tiles
         Indices of the tiles that were computed, row-major over the tile grid; shared by the batch.
     shape
@@ -42,6 +44,7 @@ class LocalAffinity:
     """
 
     weights: Tensor
+    matched: Tensor | None
     tiles: Tensor
     shape: tuple[int, int]
     window: int
@@ -56,7 +59,8 @@ class LocalAffinity:
         rows, columns = _tile_grid(self.shape)
         side = TILE + self.window - 1
         weights = self.weights.new_zeros(batch, rows * columns, TILE, TILE, side, side)
-        weights[:, self.tiles] = self.weights.view(batch, -1, TILE, TILE, side, side)
+        chosen = self.weights if self.matched is None else self.weights * self.matched
+        weights[:, self.tiles] = chosen.view(batch, -1, TILE, TILE, side, side)
         dense = weights.new_empty(batch, rows * columns, TILE, TILE, self.window, self.window)
         for i in range(TILE):
             for j in range(TILE):
@@ -101,22 +105,34 @@ def local_affinity(
     channels = query.shape[1]
     shape = query.shape[2], query.shape[3]
     chosen = _chosen_tiles(tiles, shape, query.device)
-    queries = _cut(query, halo=0)[:, chosen].transpose(2, 3)  # (batch, tiles, 64, C)
-    keys = _cut(key, halo=window // 2)[:, chosen]  # (batch, tiles, C, side * side)
-    logits = torch.matmul(queries, keys).div_(math.sqrt(channels))
-    mask = _window_mask(window, query.device)
-    inside = _cut(query.new_ones(1, 1, *shape), halo=window // 2)[0, chosen].bool()  # (tiles, 1, side * side)
-    logits = logits.masked_fill_(~(mask & inside), -math.inf)
-    if null_bias is None:
-        weights = logits.softmax(-1)
-    else:
-        null = queries.square().sum(-1, keepdim=True) / math.sqrt(channels) + null_bias  # (batch, tiles, 64, 1)
-        weights = torch.cat([logits, null], -1).softmax(-1)[..., :-1]
+    batch, count, positions = query.shape[0], len(chosen), TILE * TILE
+    queries = _cut(query, 0, chosen).transpose(2, 3)  # (batch, tiles, 64, C)
+    keys = _cut(key, window // 2, chosen)  # (batch, tiles, C, side * side)
+    # The mask comes in as the product's addend: one pass over the logits less than masking them afterwards.
+    mask = _window_mask(window, query.device).to(query.dtype).expand(count, -1, -1)
+    everywhere = query.new_ones(1, 1, *shape)
+    inside = _cut(everywhere, window // 2, chosen)[0].bool()  # (tiles, 1, side * side)
+    if not bool(inside.all()):
+        mask = torch.where(inside, mask, -math.inf)
     if shape[0] % TILE or shape[1] % TILE:
-        # A query in the padding beyond the map may have nothing in reach: its row is 0 / 0 and is cut off later, but
-        # NaN would still reach the gradients.
-        weights = weights.nan_to_num(0.0)
-    return LocalAffinity(weights, chosen, shape, window)
+        # A query in the padding beyond the map may have nothing in reach, and a softmax of nothing is NaN, which would
+        # reach the gradients: such queries see everything instead, and are cut off in the end.
+        real = _cut(everywhere, 0, chosen)[0].bool().transpose(1, 2)  # (tiles, 64, 1)
+        mask = torch.where(real, mask, 0.0)
+    logits = torch.baddbmm(
+        mask.repeat(batch, 1, 1) if batch > 1 else mask,
+        queries.reshape(batch * count, positions, channels),
+        keys.reshape(batch * count, channels, keys.shape[-1]),
+        alpha=1.0 / math.sqrt(channels),
+    ).view(batch, count, positions, keys.shape[-1])
+    weights = logits.softmax(-1)
+    matched = None
+    if null_bias is not None:
+        # log(sum(exp(logits))), from the softmax that is there already: a row's greatest weight is exp(max - that).
+        total = logits.amax(-1, keepdim=True) - weights.amax(-1, keepdim=True).log()
+        null = queries.square().sum(-1, keepdim=True) / math.sqrt(channels) + null_bias
+        matched = torch.sigmoid(total - null)
+    return LocalAffinity(weights, matched, chosen, shape, window)
 
 
 def readout(affinity: LocalAffinity, values: Tensor, fill: Tensor | float = 0.0) -> Tensor:
@@ -135,8 +151,10 @@ def readout(affinity: LocalAffinity, values: Tensor, fill: Tensor | float = 0.0)
     -------
     Shape (batch, L, rows, columns).
     """
-    cut = _cut(values, halo=affinity.window // 2)[:, affinity.tiles]  # (batch, tiles, L, side * side)
+    cut = _cut(values, affinity.window // 2, affinity.tiles)  # (batch, tiles, L, side * side)
     copied = torch.matmul(affinity.weights, cut.transpose(2, 3).to(affinity.weights.dtype))  # (batch, tiles, 64, L)
+    if affinity.matched is not None:
+        copied = copied * affinity.matched
     rows, columns = _tile_grid(affinity.shape)
     batch, labels = values.shape[:2]
     if copied.shape[1] == rows * columns:
@@ -164,8 +182,13 @@ def tiles_within_reach(mask: Tensor, window: int) -> Tensor:
     -------
     Boolean, shape (tile rows, tile columns).
     """
-    cut = _cut(mask[None, None].float(), halo=window // 2)[0, :, 0]  # (tiles, side * side)
+    cut = _cut(mask[None, None].float(), window // 2)[0, :, 0]  # (tiles, side * side)
     return cut.amax(-1).view(_tile_grid((mask.shape[0], mask.shape[1]))) > 0
+
+
+def tiles_holding(mask: Tensor) -> Tensor:
+    """Return which tiles hold set positions of ``mask``, (rows, columns): boolean, shape (tile rows, tile columns)."""
+    return tiles_within_reach(mask, 1)
 
 
 def _tile_grid(shape: tuple[int, int]) -> tuple[int, int]:
@@ -179,21 +202,29 @@ def _chosen_tiles(tiles: Tensor | None, shape: tuple[int, int], device: torch.de
     return torch.nonzero(tiles.flatten().to(device)).flatten()
 
 
-def _cut(maps: Tensor, halo: int) -> Tensor:
-    """Cut (batch, C, rows, columns) into tiles with a zero-padded halo: (batch, tiles, C, side * side)."""
+def _cut(maps: Tensor, halo: int, chosen: Tensor | None = None) -> Tensor:
+    """Cut (batch, C, rows, columns) into tiles with a zero-padded halo: (batch, tiles, C, side * side).
+
+    Only the chosen tiles are copied; by default all.
+    """
     batch, channels, height, width = maps.shape
     rows, columns = _tile_grid((height, width))
     side = TILE + 2 * halo
     padded = functional.pad(maps, (halo, halo + columns * TILE - width, halo, halo + rows * TILE - height))
-    tiles = padded.unfold(2, side, TILE).unfold(3, side, TILE)  # (batch, C, rows, columns, side, side)
-    return tiles.permute(0, 2, 3, 1, 4, 5).reshape(batch, rows * columns, channels, side * side)
+    views = padded.unfold(2, side, TILE).unfold(3, side, TILE)  # (batch, C, rows, columns, side, side), not copied
+    if chosen is None:
+        tiles = views.reshape(batch, channels, rows * columns, side * side)
+    else:
+        tiles = views[:, :, chosen // columns, chosen % columns].reshape(batch, channels, len(chosen), side * side)
+    return tiles.transpose(1, 2)
 
 
 @lru_cache(maxsize=8)
 def _window_mask(window: int, device: torch.device) -> Tensor:
-    """Return which positions of a tile's neighbourhood each of its queries may see: (64, side * side), boolean."""
+    """Return 0 where a query of a tile may see a position of its neighbourhood, else -inf: (64, side * side)."""
     side = TILE + window - 1
     query = torch.arange(TILE, device=device)
     place = torch.arange(side, device=device)
     near = (place[None] >= query[:, None]) & (place[None] < query[:, None] + window)  # (8, side) along one axis
-    return (near[:, None, :, None] & near[None, :, None, :]).reshape(TILE * TILE, side * side)
+    seen = (near[:, None, :, None] & near[None, :, None, :]).reshape(TILE * TILE, side * side)
+    return torch.zeros(seen.shape, device=device).masked_fill_(~seen, -math.inf)

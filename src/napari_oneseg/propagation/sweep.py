@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from napari_oneseg.config import PropagationConfig
-from napari_oneseg.propagation.attention import local_affinity, readout, tiles_within_reach
+from napari_oneseg.propagation.attention import local_affinity, readout, tiles_holding, tiles_within_reach
 
 __all__ = ["Carried", "PaintedMaps", "step", "sweep"]
 
@@ -78,10 +78,12 @@ def step(
     -------
     The labels on the target slice, and for each label the mean agreement of this step over the label, shape (L,).
     """
-    tiles = tiles_within_reach((carried.labels > _TRACE).any(0), window)
+    present = (carried.labels > _TRACE).any(0)
+    tiles = tiles_within_reach(present, window)
     forward = local_affinity(target[None], reference[None], window, tiles, null_bias)
     arrived = readout(forward, carried.labels[None])
-    tiles = tiles_within_reach((arrived[0] > _TRACE).any(0), window)
+    # Agreement matters where a label came from; elsewhere next to nothing was sent and next to nothing returns.
+    tiles = tiles_holding(present)
     returned = readout(local_affinity(reference[None], target[None], window, tiles, null_bias), arrived)[0]
     agreement = 1.0 - (returned - carried.labels).abs()
     mass = carried.labels.sum((1, 2)).clamp_min(1e-6)
