@@ -80,7 +80,7 @@ def compute_features(
     grid = working_grid((rows, columns), volume.in_plane_spacing, config.stride, config.coarsest_stride, preprocessing)
     slices = volume.to_slices(normalise(volume.array, preprocessing))
     bias = network.null_bias_at(volume.slice_spacing / grid.pixel)
-    null_bias = None if bias is None else float(bias)
+    null_bias = None if bias is None else float(bias.detach())
     batch = _BATCH[device.type]
     while True:
         try:
