@@ -47,7 +47,7 @@ class Propagation:
     confidence
         Same shape, float16, 0 to 1: margin of the decision times forward-backward agreement; 1 where painted.
     slice_confidence
-        Shape (n,), float32: mean confidence of each slice where a label is or might be; NaN on slices without labels.
+        Shape (n,), float32: mean confidence of each slice where a label is or might be; NaN where neither.
     volumes_ml
         Volume of each label in mL.
     """

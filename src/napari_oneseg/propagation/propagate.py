@@ -38,7 +38,7 @@ class LabelledSlice:
     confidence
         Same shape, float16, 0 to 1; 1 on painted voxels.
     score
-        Mean confidence where a label is or might be, 0 to 1; NaN on a slice without labels.
+        Mean confidence where a label is or might be, 0 to 1; NaN on a slice where none is and none might be.
     """
 
     index: int
