@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["contact_sheet", "sheet_slices", "suggestion_figure"]
+__all__ = ["COLOURS", "contact_sheet", "sheet_slices", "suggestion_figure"]
 
 _PAPER, _TEXT, _FAINT, _ACCENT = "#15181c", "#e8eaed", "#8b929b", "#ffd166"
 # Bright on grey and far apart from each other, also for most who are colour-blind; the accent is not among them.
-_COLOURS = (
+COLOURS = (
     "#ff6b5e", "#4cc9f0", "#7ae582", "#c77dff", "#ff9f1c", "#2ec4b6", "#f15bb5", "#9bf6ff", "#b5e48c", "#a0a4ff",
     "#ffadad", "#00a6fb", "#d4a373", "#e0aaff",
 )  # fmt: skip
@@ -57,7 +57,7 @@ def suggestion_figure(path: str | Path, volume: Volume, scores: Mapping[int, flo
 
     indices = np.arange(volume.n_slices)
     values = np.array([scores.get(int(index), math.nan) for index in indices])
-    curve.plot(indices, values, color=_COLOURS[1], linewidth=1.6, marker=".", markersize=3)
+    curve.plot(indices, values, color=COLOURS[1], linewidth=1.6, marker=".", markersize=3)
     curve.plot(ranked[1:], [scores[k] for k in ranked[1:]], "o", color=_TEXT, markersize=6, label="runners-up")
     curve.plot([best], [scores[best]], "*", color=_ACCENT, markersize=16, label=f"best: slice {best}")
     curve.axvline(best, color=_ACCENT, linewidth=0.8, alpha=0.5)
@@ -106,7 +106,7 @@ def contact_sheet(
         How many slices to show.
     """
     values = [int(value) for value in np.unique(labels) if value]
-    colours = {value: _COLOURS[k % len(_COLOURS)] for k, value in enumerate(values)}
+    colours = {value: COLOURS[k % len(COLOURS)] for k, value in enumerate(values)}
     shown = sheet_slices(labels, painted, count)
     window = _window(volume, labels)
     rows_mm, columns_mm = _extent_mm(volume, window)
@@ -246,7 +246,7 @@ def _caption(axes: Axes, index: int, confidence: float, painted: bool) -> None:
     write(1, f"confidence {confidence:.2f}", "right", _TEXT)
     # The bar shows a weak slice at a glance.
     below = ScaledTranslation(0, -4 / 72, axes.figure.dpi_scale_trans)
-    for width, colour in ((1.0, "#343a42"), (confidence, _COLOURS[1])):
+    for width, colour in ((1.0, "#343a42"), (confidence, COLOURS[1])):
         axes.plot(
             [0, width],
             [0, 0],

@@ -61,7 +61,7 @@ def command(
         sample = phantom(seed)
     with stages.stage("features", "Computing features") as progress:
         session.set_volume(sample.volume, progress)
-    index = session.suggest_slices(top=1)[0].index
+    index = session.suggest_slices(_rough_range(sample), top=1)[0].index
     # The suggested slice is painted as a person would: with everything that it shows.
     session.annotate(index, sample.volume.to_slices(sample.labels)[index])
     with stages.stage("propagate", "Carrying labels") as progress:
@@ -71,6 +71,16 @@ def command(
         print_json(record) if as_json else _print_summary(record, output)
     else:
         _open_viewer(sample, session, result)
+
+
+def _rough_range(sample: Phantom) -> tuple[int, int]:
+    """Return the slices that show the most organs: what a person knows, who knows roughly where they lie."""
+    import numpy as np
+
+    truth = sample.volume.to_slices(sample.labels)
+    shown = np.array([len(np.unique(image)) for image in truth])
+    richest = np.flatnonzero(shown == shown.max())
+    return int(richest[0]), int(richest[-1])
 
 
 def _has_screen() -> bool:
