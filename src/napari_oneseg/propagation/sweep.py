@@ -2,7 +2,8 @@
 
 Strategy. A sweep visits the slices in order and carries, for every label on its own, a map of probabilities and a map
 of reliabilities. Each label sets out from the first slice on which it is known (an *anchor*), is renewed at each
-further anchor, and beyond its last anchor goes on until it has ended. A label knows nothing of the others, so that
+further anchor, and beyond its last anchor goes on until it has ended. Between two anchors that both show it, it cannot
+have ended, so there the null match takes nothing from it. A label knows nothing of the others, so that
 labels painted on different slices can travel together; they meet only when a slice is decided.
 
 Reliability is forward-backward agreement: after a step, what arrived is carried back, and where it does not return to
@@ -18,7 +19,13 @@ import torch
 from torch import Tensor
 
 from napari_oneseg.config import PropagationConfig
-from napari_oneseg.propagation.attention import local_affinity, readout, tiles_holding, tiles_within_reach
+from napari_oneseg.propagation.attention import (
+    LocalAffinity,
+    local_affinity,
+    readout,
+    tiles_holding,
+    tiles_within_reach,
+)
 
 __all__ = ["Carried", "PaintedMaps", "step", "sweep"]
 
@@ -59,7 +66,12 @@ class Carried:
 
 
 def step(
-    target: Tensor, reference: Tensor, carried: Carried, window: int, null_bias: float | None = None
+    target: Tensor,
+    reference: Tensor,
+    carried: Carried,
+    window: int,
+    null_bias: float | None = None,
+    bridged: Tensor | None = None,
 ) -> tuple[Carried, Tensor]:
     """Carry labels over to the next slice (paper eq. 8), and back to see whether they return.
 
@@ -73,26 +85,36 @@ def step(
         Side of the attention window, odd.
     null_bias
         Bias of the attention's null match, if there is to be one; what it wins becomes background.
+    bridged
+        Labels that cannot have ended here, and take nothing from the null match, shape (L,), boolean; none by default.
 
     Returns
     -------
     The labels on the target slice, and for each label the mean agreement of this step over the label, shape (L,).
     """
+    if bridged is None:
+        bridged = torch.zeros(len(carried.labels), dtype=torch.bool, device=carried.labels.device)
     present = (carried.labels > _TRACE).any(0)
-    tiles = tiles_within_reach(present, window)
-    forward = local_affinity(target[None], reference[None], window, tiles, null_bias)
-    arrived = readout(forward, carried.labels[None])
+    forward = local_affinity(target[None], reference[None], window, tiles_within_reach(present, window), null_bias)
+    arrived = _copied(forward, carried.labels, bridged)
     # Agreement matters where a label came from; elsewhere next to nothing was sent and next to nothing returns.
-    tiles = tiles_holding(present)
-    returned = readout(local_affinity(reference[None], target[None], window, tiles, null_bias), arrived)[0]
-    agreement = 1.0 - (returned - carried.labels).abs()
+    backward = local_affinity(reference[None], target[None], window, tiles_holding(present), null_bias)
+    agreement = 1.0 - (_copied(backward, arrived, bridged) - carried.labels).abs()
     mass = carried.labels.sum((1, 2)).clamp_min(1e-6)
     mean_agreement = (agreement * carried.labels).sum((1, 2)) / mass
     # The null match's share says nothing of the way: the reliability is that of what was copied.
-    trusted = torch.cat([carried.reliability * agreement, torch.ones_like(agreement[:1])])
-    trusted = readout(forward, trusted[None], fill=1.0)[0]
-    reliability = trusted[:-1] / trusted[-1:].clamp_min(1e-6)
-    return Carried(arrived[0], reliability.clamp(0.0, 1.0)), mean_agreement
+    every = torch.ones_like(bridged)
+    reliability = _copied(forward, carried.reliability * agreement, every, fill=1.0)
+    return Carried(arrived, reliability.clamp(0.0, 1.0)), mean_agreement
+
+
+def _copied(affinity: LocalAffinity, maps: Tensor, whole: Tensor, fill: float = 0.0) -> Tensor:
+    """Read maps (L, rows, columns) out, those marked in ``whole`` (L,) as if there were no null match."""
+    fills = torch.full((1, len(maps) + 1, 1, 1), fill, device=maps.device)
+    fills[:, -1] = 1.0
+    copied = readout(affinity, torch.cat([maps, torch.ones_like(maps[:1])])[None], fills)[0]
+    matched = copied[-1:].clamp_min(1e-6)
+    return torch.where(whole[:, None, None], copied[:-1] / matched, copied[:-1])
 
 
 def sweep(
@@ -124,6 +146,7 @@ def sweep(
     Slice index, and the labels that arrived there.
     """
     last_anchor = _last_anchors(order, painted)
+    bridged = _bridged(order, painted)
     carried: Carried | None = None
     reference: Tensor | None = None
     area = torch.zeros(0)
@@ -131,7 +154,7 @@ def sweep(
         features_here = features[index].float()
         if carried is not None and bool((carried.labels > _TRACE).any()):
             assert reference is not None  # set together with ``carried``
-            carried, agreement = step(features_here, reference, carried, config.window, null_bias)
+            carried, agreement = step(features_here, reference, carried, config.window, null_bias, bridged[position])
             beyond = last_anchor < position
             ended = beyond & (
                 (carried.labels.sum((1, 2)) < config.end_area * area) | (agreement < config.end_agreement)
@@ -167,3 +190,15 @@ def _last_anchors(order: Sequence[int], painted: Mapping[int, PaintedMaps]) -> T
         if index in painted:
             last[painted[index].anchored] = position
     return last
+
+
+def _bridged(order: Sequence[int], painted: Mapping[int, PaintedMaps]) -> list[Tensor]:
+    """Return, for each position in ``order``, which labels the next anchor from there on shows, each (L,)."""
+    shown = torch.zeros_like(next(iter(painted.values())).anchored)
+    positions = []
+    for index in reversed(order):
+        if index in painted:
+            here = painted[index]
+            shown = torch.where(here.anchored, here.occupancy.flatten(1).any(1), shown)
+        positions.append(shown)
+    return positions[::-1]
