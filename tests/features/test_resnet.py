@@ -46,6 +46,7 @@ def test_every_parameter_gets_a_gradient() -> None:
         assert torch.isfinite(parameter.grad).all(), name
 
 
+@torch.no_grad()
 def test_the_null_match_weighs_more_between_distant_slices() -> None:
     network = FeatureNetwork(replace(TINY, null_match=True))
     near, far = float(network.null_bias_at(1.0)), float(network.null_bias_at(8.0))
