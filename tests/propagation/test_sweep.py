@@ -129,3 +129,24 @@ def test_new_tissue_becomes_background_with_a_null_match() -> None:
     assert float(arrived.labels[:, 12:].mean()) < 0.1 * float(without.labels[:, 12:].mean())
     kept = moved[:, :11] > 0.5
     assert float(arrived.reliability[:, :11][kept].mean()) > 0.8, "what was copied is as reliable as before"
+
+
+def test_between_two_anchors_that_show_it_a_label_cannot_end() -> None:
+    # The middle slice looks like nothing before it, so that the null match would take all of the label there.
+    maps = moving_stack(5, SHAPE, shift=(0, 0)).maps.float()
+    maps[2] = moving_stack(5, SHAPE, seed=9).maps[2].float()
+    here = occupancy(((16, 16), 8))
+    nothing = torch.zeros_like(here)
+
+    def arriving(anchors: dict[int, PaintedMaps]) -> Tensor:
+        visit = dict(sweep(maps, range(5), anchors, CONFIG, null_bias=-8.0))[2]
+        assert visit is not None
+        return visit.labels[0]
+
+    one = arriving({0: painted(here, True)})
+    both = arriving({0: painted(here, True), 4: painted(here, True)})
+    ends = arriving({0: painted(here, True), 4: painted(nothing, True)})
+    inside = occupancy(((16, 16), 4))[0] > 0
+    assert float(both[inside].min()) > 0.9
+    assert float(one[inside].max()) < 0.1
+    assert torch.equal(ends, one), "a further anchor that does not show it says that it ends before"

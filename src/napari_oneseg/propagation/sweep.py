@@ -113,7 +113,7 @@ def _copied(affinity: LocalAffinity, maps: Tensor, whole: Tensor, fill: float = 
     fills = torch.full((1, len(maps) + 1, 1, 1), fill, device=maps.device)
     fills[:, -1] = 1.0
     copied = readout(affinity, torch.cat([maps, torch.ones_like(maps[:1])])[None], fills)[0]
-    matched = copied[-1:].clamp_min(1e-6)
+    matched = copied[-1:].clamp_min(1e-30)
     return torch.where(whole[:, None, None], copied[:-1] / matched, copied[:-1])
 
 
