@@ -149,4 +149,4 @@ def test_between_two_anchors_that_show_it_a_label_cannot_end() -> None:
     inside = occupancy(((16, 16), 4))[0] > 0
     assert float(both[inside].min()) > 0.9
     assert float(one[inside].max()) < 0.1
-    assert torch.equal(ends, one), "a further anchor that does not show it says that it ends before"
+    assert float(ends[inside].max()) < 0.1, "a further anchor that does not show it says that it ends before"
