@@ -24,12 +24,12 @@ from napari_oneseg.device import choose_device, is_out_of_memory
 from napari_oneseg.errors import AnnotationError, InputError, SessionError
 from napari_oneseg.features.extractor import FeatureStack, compute_features
 from napari_oneseg.propagation.confidence import slice_confidence
-from napari_oneseg.propagation.correction import closed_range, reopened_range
+from napari_oneseg.propagation.correction import closed_range
 from napari_oneseg.propagation.propagate import LabelledSlice, propagate
 from napari_oneseg.screening import SliceSuggestion, checked_range, rank_slices
 from napari_oneseg.session_file import SavedSession, load_session, save_session
 from napari_oneseg.session_state import History, SessionState
-from napari_oneseg.volume import Annotation, LabelArray, Volume, label_dtype
+from napari_oneseg.volume import Annotation, LabelArray, Volume, label_dtype, painted_image
 
 __all__ = ["OneSegSession", "Propagation"]
 
@@ -192,40 +192,34 @@ class OneSegSession:
         """Accept a slice as it is: it becomes an anchor for every label, and nothing changes it any more."""
         index = self._checked_index(index)
         if index not in self._state.frozen:
-            self._change(frozen={**self._state.frozen, index: self._slice_labels(index)}, reopen=(index,))
+            frozen = {**self._state.frozen, index: self._slice_labels(index)}
+            self._change(replace(self._state, frozen=frozen), [index])
 
     def unfreeze(self, index: int) -> None:
         """Let a frozen slice be changed again; what was painted on it before stays painted."""
         if index not in self._state.frozen:
             return
-        self._change(frozen={k: v for k, v in self._state.frozen.items() if k != index}, reopen=(index,))
+        frozen = {k: v for k, v in self._state.frozen.items() if k != index}
+        self._change(replace(self._state, frozen=frozen), [index])
 
     def _set_painted(self, slices: Mapping[int, LabelArray], complete: Iterable[int]) -> None:
         slices = {self._checked_index(index): image for index, image in slices.items()}
         complete = frozenset(self._checked_index(index) for index in complete)
         painted = dict(self._state.painted)
+        rows, columns = self.volume.slices.shape[1:]
         for index, image in slices.items():
             if index in self._state.frozen:
                 raise AnnotationError(f"Slice {index} is frozen. Unfreeze it before you change it.")
-            checked = self._checked_image(image)
+            checked = painted_image(image, (rows, columns))
             if checked.any() or index in complete:
                 painted[index] = checked
             else:
                 painted.pop(index, None)
         kept = (self._state.complete - set(slices)) | complete
-        self._change(painted=painted, complete=kept & set(painted), reopen=tuple(slices))
+        self._change(replace(self._state, painted=painted, complete=kept & set(painted)), slices)
 
-    def _change(self, *, reopen: tuple[int, ...], **changes: object) -> None:
-        """Put a new state in place, with the slices that now need a new propagation marked as stale."""
-        before = self._state
-        after = replace(before, **changes)  # type: ignore[arg-type]
-        stale = set(before.stale)
-        for index in reopen:
-            for annotation in (before.annotation, after.annotation):
-                first, last = reopened_range(annotation, index, self.volume.n_slices)
-                stale.update(range(first, last + 1))
-        # Where nothing was propagated yet, nothing is out of date.
-        self._history.push(replace(after, stale=(frozenset(stale) & before.results.keys()) - after.frozen.keys()))
+    def _change(self, after: SessionState, reopen: Iterable[int]) -> None:
+        self._history.push(after.reopening(self._state, reopen, self.volume.n_slices))
 
     def _checked_index(self, index: int) -> int:
         """Return the index as a plain integer, which a session file can hold."""
@@ -233,20 +227,6 @@ class OneSegSession:
         if not 0 <= index < self.volume.n_slices:
             raise AnnotationError(f"There is no slice {index}: the scan has slices 0 to {self.volume.n_slices - 1}.")
         return index
-
-    def _checked_image(self, image: LabelArray) -> LabelArray:
-        expected = self.volume.slices.shape[1:]
-        if image.shape != expected:
-            raise AnnotationError(
-                f"A painted slice must have the scan's {expected} rows and columns, got {image.shape}."
-            )
-        if not np.issubdtype(image.dtype, np.integer):
-            raise AnnotationError(f"A painted slice must hold whole numbers, one per label, got {image.dtype}.")
-        if image.size and image.min() < 0:
-            raise AnnotationError(f"Labels must be 0 or greater, got {image.min()}.")
-        kept = image.astype(label_dtype(int(image.max())))
-        kept.setflags(write=False)
-        return kept
 
     # The result --------------------------------------------------------------------------------------------------
 
@@ -288,7 +268,8 @@ class OneSegSession:
         """
         first, last = checked_range(slice_range, self.volume.n_slices)
         chosen = None if labels is None else frozenset(labels)
-        results = self._run(self._selected(chosen), (first, last), direction, progress)
+        annotation = self.annotation if chosen is None else self.annotation.only(chosen)
+        results = self._run(annotation, (first, last), direction, progress)
         merged = dict(self._state.results)
         for result in results:
             merged[result.index] = result if chosen is None else self._protected(result, chosen)
@@ -329,20 +310,6 @@ class OneSegSession:
         counts = zip(*np.unique(labels[labels > 0], return_counts=True), strict=True)
         volumes = {int(value): float(count * volume.voxel_ml) for value, count in counts}
         return Propagation(labels, confidence, scores, volumes)
-
-    def _selected(self, chosen: frozenset[int] | None) -> Annotation:
-        annotation = self.annotation
-        if chosen is None:
-            return annotation
-        unknown = sorted(chosen - set(annotation.labels))
-        if unknown:
-            raise AnnotationError(f"Labels {unknown} were painted nowhere; painted are {list(annotation.labels)}.")
-        slices = {
-            index: np.where(np.isin(image, list(chosen)), image, 0).astype(image.dtype)
-            for index, image in annotation.slices.items()
-        }
-        kept = {index: image for index, image in slices.items() if image.any() or index in annotation.complete}
-        return Annotation(kept, annotation.complete)
 
     def _protected(self, result: LabelledSlice, chosen: frozenset[int]) -> LabelledSlice:
         """Merge a result for some labels into the present slice without touching the voxels of the others."""
@@ -411,7 +378,9 @@ class OneSegSession:
                 "The session file belongs to another scan, or to another slice axis of this one. "
                 "Open the scan it was made on."
             )
-        self._check_fit(saved.state)
+        rows, columns = volume.slices.shape[1:]
+        if not saved.state.fits(volume.n_slices, (rows, columns)):
+            raise InputError("The session file is damaged: its slices do not fit the scan that it names.")
         state = saved.state
         if saved.weights != self.weights.sha256 and state.results:
             warnings.warn(
@@ -420,10 +389,3 @@ class OneSegSession:
             state = replace(state, stale=frozenset(state.results) - frozenset(state.frozen))
         self.propagation, self.screening = saved.propagation, saved.screening
         self._history = History(state)
-
-    def _check_fit(self, state: SessionState) -> None:
-        count, *shape = self.volume.slices.shape
-        images = [*state.painted.values(), *state.frozen.values(), *(r.labels for r in state.results.values())]
-        indices = {*state.painted, *state.frozen, *state.results, *state.stale}
-        if any(image.shape != tuple(shape) for image in images) or max(indices, default=0) >= count:
-            raise InputError("The session file is damaged: its slices do not fit the scan that it names.")

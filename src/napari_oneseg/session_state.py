@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from napari_oneseg.config import Direction
+from napari_oneseg.propagation.correction import reopened_range
 from napari_oneseg.propagation.propagate import LabelledSlice
 from napari_oneseg.volume import Annotation, LabelArray
 
@@ -46,6 +47,32 @@ class SessionState:
     def annotation(self) -> Annotation:
         """The painted and the frozen slices."""
         return Annotation({**self.painted, **self.frozen}, self.complete | frozenset(self.frozen))
+
+    def reopening(self, before: SessionState, indices: Iterable[int], count: int) -> SessionState:
+        """Return this state with the results that painting on some slices has made stale marked as such.
+
+        Parameters
+        ----------
+        before
+            The state in which those slices had not been painted yet: its labels may have come from them too.
+        indices
+            The painted slices.
+        count
+            Slices of the scan.
+        """
+        stale = set(before.stale)
+        for index in indices:
+            for annotation in (before.annotation, self.annotation):
+                first, last = reopened_range(annotation, index, count)
+                stale.update(range(first, last + 1))
+        # Where nothing was propagated yet, nothing is out of date.
+        return replace(self, stale=(frozenset(stale) & before.results.keys()) - self.frozen.keys())
+
+    def fits(self, count: int, shape: tuple[int, int]) -> bool:
+        """Return whether all slices lie in a scan of ``count`` slices of that shape (rows, columns)."""
+        images = [*self.painted.values(), *self.frozen.values(), *(result.labels for result in self.results.values())]
+        indices = {*self.painted, *self.frozen, *self.results, *self.stale}
+        return all(image.shape == shape for image in images) and max(indices, default=0) < count
 
     def labels_on(self, index: int, shape: tuple[int, int]) -> LabelArray:
         """Return the labels of a slice as they are now, (rows, columns): frozen before painted before propagated."""

@@ -7,7 +7,7 @@ Arrays are ordered (z, y, x), the order in which a file's voxels lie in memory, 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeVar
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from napari_oneseg.errors import AnnotationError, InputError
 
-__all__ = ["Annotation", "Volume", "label_dtype", "through_plane_axis"]
+__all__ = ["Annotation", "Volume", "label_dtype", "painted_image", "through_plane_axis"]
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 LabelArray = NDArray[np.unsignedinteger]
@@ -175,6 +175,32 @@ def _check_scan(array: NDArray[np.generic]) -> None:
         )
 
 
+def painted_image(image: NDArray[np.integer], shape: tuple[int, int]) -> LabelArray:
+    """Return a checked, read-only copy of a painted slice in the smallest unsigned type that holds its labels.
+
+    Parameters
+    ----------
+    image
+        Labels, 0 = not painted.
+    shape
+        Rows and columns of the scan's slices.
+
+    Raises
+    ------
+    AnnotationError
+        If the image has another shape, or holds anything but whole numbers from 0 on.
+    """
+    if image.shape != shape:
+        raise AnnotationError(f"A painted slice must have the scan's {shape} rows and columns, got {image.shape}.")
+    if not np.issubdtype(image.dtype, np.integer):
+        raise AnnotationError(f"A painted slice must hold whole numbers, one per label, got {image.dtype}.")
+    if image.size and image.min() < 0:
+        raise AnnotationError(f"Labels must be 0 or greater, got {image.min()}.")
+    kept: LabelArray = image.astype(label_dtype(int(image.max())))
+    kept.setflags(write=False)
+    return kept
+
+
 @dataclass(frozen=True, eq=False)
 class Annotation:
     """What was painted, slice by slice.
@@ -229,6 +255,24 @@ class Annotation:
         """All painted label values, ascending, without 0."""
         values = [np.unique(image) for image in self.slices.values()]
         return tuple(int(value) for value in np.unique(np.concatenate(values)) if value) if values else ()
+
+    def only(self, chosen: Collection[int]) -> Annotation:
+        """Return the same annotation without all other labels; complete slices stay complete.
+
+        Raises
+        ------
+        AnnotationError
+            If one of the labels was painted nowhere.
+        """
+        unknown = sorted(set(chosen) - set(self.labels))
+        if unknown:
+            raise AnnotationError(f"Labels {unknown} were painted nowhere; painted are {list(self.labels)}.")
+        slices = {
+            index: np.where(np.isin(image, list(chosen)), image, 0).astype(image.dtype)
+            for index, image in self.slices.items()
+        }
+        kept = {index: image for index, image in slices.items() if image.any() or index in self.complete}
+        return Annotation(kept, self.complete)
 
     def anchors(self, label: int) -> tuple[int, ...]:
         """Return the slices where ``label`` is known: those where it was painted, and the complete ones."""

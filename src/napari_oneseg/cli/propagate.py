@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -157,7 +158,7 @@ def _print_summary(record: dict[str, Any]) -> None:
     scores = {
         index: score
         for index, score in enumerate(record["confidence"])
-        if min(reached) <= index <= max(reached) and index not in record["painted"] and score == score  # noqa: PLR0124 - NaN
+        if min(reached) <= index <= max(reached) and index not in record["painted"] and not math.isnan(score)
     }
     seconds = sum(record["seconds"].values())
     painted = ", ".join(map(str, record["painted"]))

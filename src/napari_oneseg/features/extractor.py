@@ -114,7 +114,7 @@ def _run(
         min(side, 8 * max(1, round(side / source))) for side, source in zip(grid.working, grid.source, strict=True)
     )
     network = network.eval().to(device)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
     maps = torch.empty(count, network.config.channels, *grid.features, dtype=torch.float16, device=device)
     content = np.empty(count, np.float32)
     for first in range(0, count, batch):
