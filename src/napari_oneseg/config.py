@@ -13,13 +13,16 @@ from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
 from napari_oneseg.errors import InputError
 
 __all__ = [
+    "AdaptConfig",
     "AnatomyConfig",
     "Config",
     "Direction",
     "FeatureConfig",
     "PreprocessingConfig",
     "PropagationConfig",
+    "RefiningConfig",
     "ScreeningConfig",
+    "SelfLearningConfig",
     "TrainingConfig",
     "describe",
 ]
@@ -146,6 +149,7 @@ class FeatureConfig(Config):
     )
     channels: int = param(64, "Channels of the features.", ge=8, le=512)
     null_match: bool = param(True, "Whether a position may find that nothing in its window matches.")
+    refine: bool = param(False, "Whether copied labels are refined by what the target slice shows.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -198,6 +202,17 @@ class PropagationConfig(Config):
         le=1.0,
     )
 
+    support: float = param(
+        0.83,
+        "A refined label loses a connected part to which less was copied than this share of what is usual for the "
+        "label. It stops a label that jumps over to something alike; at 0 nothing is lost.",
+        ge=0.0,
+        le=1.0,
+    )
+    least_support: float = param(
+        0.42, "A refined label loses a connected part to which less than this was copied.", ge=0.0, le=1.0
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.window % 2 == 0:
@@ -242,4 +257,76 @@ class TrainingConfig(Config):
     crop: int = param(128, "Rows and columns of the training crops, in working pixels.", ge=32, le=512)
     learning_rate: float = param(1e-3, "Peak learning rate of Adam; it falls to zero along a cosine.", ge=0.0, le=1.0)
     foreground: float = param(0.5, "Share of regions that count as painted; all others are background.", ge=0.0, le=1.0)
+    seed: int = param(0, "Seed of everything random.", ge=0)
+
+
+@dataclass(frozen=True)
+class RefiningConfig(Config):
+    """Learning to refine copied labels, on generated anatomy and with the features as they are."""
+
+    steps: int = param(1000, "Optimisation steps.", ge=1, le=10_000_000)
+    batch: int = param(3, "Runs of slices per step.", ge=1, le=256)
+    per_volume: int = param(3, "Runs that are cut from one generated volume.", ge=1, le=256)
+    steps_along: tuple[int, int] = param(
+        (4, 12), "Least and greatest number of slices that labels are carried through.", ge=1, le=64
+    )
+    slices: int = param(16, "Slices of the generated volumes.", ge=3, le=256)
+    objects: int = param(4, "Greatest number of painted objects.", ge=1, le=32)
+    merging: float = param(
+        0.3, "Chance, twice for each object, that a smaller region beside or within it joins it.", ge=0.0, le=1.0
+    )
+    crop: int = param(128, "Rows and columns of the crops, in working pixels.", ge=32, le=512)
+    checked: bool = param(
+        False, "Whether parts without support are dropped on the way, as they are when labels are carried in earnest."
+    )
+    learning_rate: float = param(1e-3, "Peak learning rate of Adam; it falls to zero along a cosine.", ge=0.0, le=1.0)
+    seed: int = param(0, "Seed of everything random.", ge=0)
+
+
+@dataclass(frozen=True)
+class SelfLearningConfig(Config):
+    """Learning from scans without labels (paper 1.6 and 2.2)."""
+
+    objective: Literal["reconstruction", "supervoxels", "both"] = param(
+        "reconstruction",
+        "What is learned: reconstruction (of one slice's grey values from another, as in the paper), supervoxels "
+        "(whose labels are carried through sequences of slices), or both in turn.",
+    )
+    epochs: int = param(6, "Epochs; after each, the learning rate is halved.", ge=1, le=1000)
+    epoch_steps: int = param(
+        500,
+        "Optimisation steps of an epoch, spread evenly over the scans. Representative slices are chosen anew in each.",
+        ge=1,
+        le=1_000_000,
+    )
+    batch: int = param(2, "Pairs of slices per step.", ge=1, le=256)
+    learning_rate: float = param(1e-4, "Learning rate of Adam in the first epoch.", ge=0.0, le=1.0)
+    screening: bool = param(True, "Whether pairs come from the representative slices, not from random ones.")
+    first_weight: float = param(
+        0.9,
+        "Scheduled sampling: weight of copying from a true slice when the training begins; the rest goes to copying "
+        "from a slice that is itself a copy. With 1, and 1 at the end, there is no scheduled sampling.",
+        ge=0.0,
+        le=1.0,
+    )
+    last_weight: float = param(
+        0.5, "Scheduled sampling: the same weight when the training ends; it changes evenly.", ge=0.0, le=1.0
+    )
+    cycle_weight: float = param(
+        0.1, "Weight of cycle consistency, of which 0 is without; the reconstruction has the rest.", ge=0.0, le=1.0
+    )
+    seed: int = param(0, "Seed of everything random.", ge=0)
+
+
+@dataclass(frozen=True)
+class AdaptConfig(Config):
+    """Learning from the very scan that is to be labelled."""
+
+    minutes: float = param(5.0, "Time to learn for, in minutes, preparations included.", ge=0.01, le=10_000.0)
+    objective: Literal["reconstruction", "supervoxels", "both"] = param(
+        "supervoxels",
+        "What is learned: supervoxels (whose labels are carried through sequences of slices), reconstruction (of one "
+        "slice's grey values from another, as in the paper), or both in turn.",
+    )
+    learning_rate: float = param(3e-4, "Peak learning rate of Adam; it falls to zero along a cosine.", ge=0.0, le=1.0)
     seed: int = param(0, "Seed of everything random.", ge=0)

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from napari_oneseg.config import PreprocessingConfig
 from napari_oneseg.device import is_out_of_memory
+from napari_oneseg.features.refiner import Refinement
 from napari_oneseg.features.resnet import FeatureNetwork
 from napari_oneseg.preprocessing import WorkingGrid, normalise, working_grid
 from napari_oneseg.volume import Volume
@@ -37,16 +38,20 @@ class FeatureStack:
         Contrast of each slice at coarse scale, shape (n,), float32, 0 or more: near 0 where there is only air.
     null_bias
         Bias of the attention's null match; None where the network has none.
+    refinement
+        What refines copied labels; None where the network has no refiner.
     """
 
     maps: Tensor
     grid: WorkingGrid
     content: NDArray[np.float32]
     null_bias: float | None = None
+    refinement: Refinement | None = None
 
     def to(self, device: torch.device) -> FeatureStack:
         """Return the same features on another device."""
-        return replace(self, maps=self.maps.to(device))
+        refinement = None if self.refinement is None else self.refinement.to(device)
+        return replace(self, maps=self.maps.to(device), refinement=refinement)
 
 
 def compute_features(
@@ -84,8 +89,11 @@ def compute_features(
     batch = _BATCH[device.type]
     while True:
         try:
-            maps, content = _run(slices, network, grid, device, batch, progress)
-            return FeatureStack(maps, grid, content, null_bias)
+            maps, grey, content = _run(slices, network, grid, device, batch, progress)
+            refinement = None
+            if network.refiner is not None:
+                refinement = Refinement(network.refiner, grey, volume.slice_spacing / grid.pixel)
+            return FeatureStack(maps, grid, content, null_bias, refinement)
         except RuntimeError as error:
             if device.type == "cpu" or not is_out_of_memory(error):
                 raise
@@ -107,7 +115,7 @@ def _run(
     device: torch.device,
     batch: int,
     progress: Callable[[int, int], None] | None,
-) -> tuple[Tensor, NDArray[np.float32]]:
+) -> tuple[Tensor, Tensor, NDArray[np.float32]]:
     count = len(slices)
     # 8 x 8 pixels, of the scan's own where it was enlarged: enlarged noise is not removed by averaging working pixels.
     rows, columns = (
@@ -116,6 +124,7 @@ def _run(
     network = network.eval().to(device)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
     maps = torch.empty(count, network.config.channels, *grid.features, dtype=torch.float16, device=device)
+    grey = torch.empty(count, 1, *grid.features, dtype=torch.float16, device=device)
     content = np.empty(count, np.float32)
     for first in range(0, count, batch):
         last = min(first + batch, count)
@@ -123,8 +132,9 @@ def _run(
         x = grid.to_working(x.to(device)).contiguous(memory_format=torch.channels_last)
         # Averaging removes the noise, so that a slice of noisy air counts as empty.
         content[first:last] = functional.avg_pool2d(x, (rows, columns)).flatten(1).std(1, correction=0).cpu()
+        grey[first:last] = functional.avg_pool2d(x, grid.stride)
         with torch.autocast(device.type, torch.float16, enabled=device.type == "cuda"):
             maps[first:last] = network(x)
         if progress is not None:
             progress(last, count)
-    return maps, content
+    return maps, grey, content

@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from napari_oneseg.config import FeatureConfig
 from napari_oneseg.features.gabor import GaborBank
+from napari_oneseg.features.refiner import LabelRefiner
 
 __all__ = ["FeatureNetwork"]
 
@@ -73,6 +74,8 @@ class FeatureNetwork(nn.Module):
         self.laterals = nn.ModuleList(nn.Conv2d(width, config.channels, 1) for width in widths)
         # Used between two slices, by the attention; learned with the features.
         self.null_bias = nn.Parameter(torch.tensor(_NULL_BIAS)) if config.null_match else None
+        # Used after each copy; learned when the features are.
+        self.refiner = LabelRefiner(config.channels) if config.refine else None
         self.head = nn.Sequential(nn.ReLU(inplace=True), nn.Conv2d(config.channels, config.channels, 3, padding=1))
 
     def forward(self, slices: Tensor) -> Tensor:

@@ -110,7 +110,7 @@ def propagate(
     arrived: dict[str, dict[int, Carried | None]] = {"up": {}, "down": {}}
     for way, order in ways.items():
         if direction in ("both", way):
-            for index, carried in sweep(stack.maps, order, painted, config, stack.null_bias):
+            for index, carried in sweep(stack.maps, order, painted, config, stack.null_bias, stack.refinement):
                 arrived[way][index] = None if carried is None else _halved(carried)
                 report()
 

@@ -6,6 +6,9 @@ further anchor, and beyond its last anchor goes on until it has ended. Between t
 have ended, so there the null match takes nothing from it. A label knows nothing of the others, so that
 labels painted on different slices can travel together; they meet only when a slice is decided.
 
+What a step has copied is refined by what the slice itself shows, where the network has learned to
+(:mod:`napari_oneseg.propagation.refining`).
+
 Reliability is forward-backward agreement: after a step, what arrived is carried back, and where it does not return to
 where it came from, it cannot be trusted. Agreements multiply along the way.
 """
@@ -17,8 +20,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from napari_oneseg.config import PropagationConfig
+from napari_oneseg.features.refiner import Refinement
 from napari_oneseg.propagation.attention import (
     LocalAffinity,
     local_affinity,
@@ -26,11 +31,9 @@ from napari_oneseg.propagation.attention import (
     tiles_holding,
     tiles_within_reach,
 )
+from napari_oneseg.propagation.refining import TRACE, RefineStep, Refining
 
 __all__ = ["Carried", "PaintedMaps", "step", "sweep"]
-
-# Less of a label than this is nothing: it keeps the soft tails of a label from growing over the whole slice.
-_TRACE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,7 @@ def step(
     window: int,
     null_bias: float | None = None,
     bridged: Tensor | None = None,
+    refine: RefineStep | None = None,
 ) -> tuple[Carried, Tensor]:
     """Carry labels over to the next slice (paper eq. 8), and back to see whether they return.
 
@@ -87,6 +91,8 @@ def step(
         Bias of the attention's null match, if there is to be one; what it wins becomes background.
     bridged
         Labels that cannot have ended here, and take nothing from the null match, shape (L,), boolean; none by default.
+    refine
+        Refines what was copied; by default it stays as it is.
 
     Returns
     -------
@@ -94,27 +100,39 @@ def step(
     """
     if bridged is None:
         bridged = torch.zeros(len(carried.labels), dtype=torch.bool, device=carried.labels.device)
-    present = (carried.labels > _TRACE).any(0)
-    forward = local_affinity(target[None], reference[None], window, tiles_within_reach(present, window), null_bias)
-    arrived = _copied(forward, carried.labels, bridged)
+    present = (carried.labels > TRACE).any(0)
+    reached = tiles_within_reach(present, window) if refine is None else tiles_holding(refine.looked_at(carried.labels))
+    forward = local_affinity(target[None], reference[None], window, reached, null_bias)
+    # The grey values are copied along, as if there were no null match: the refiner compares them with what is there.
+    maps = carried.labels if refine is None else torch.cat([carried.labels, refine.grey_before])
+    whole = functional.pad(bridged, (0, len(maps) - len(bridged)), value=True)
+    copied, matched = _copied(forward, maps, whole)
+    count = len(carried.labels)
+    arrived = copied[:count]
     # Agreement matters where a label came from; elsewhere next to nothing was sent and next to nothing returns.
     backward = local_affinity(reference[None], target[None], window, tiles_holding(present), null_bias)
-    agreement = 1.0 - (_copied(backward, arrived, bridged) - carried.labels).abs()
+    agreement = 1.0 - (_copied(backward, arrived, bridged)[0] - carried.labels).abs()
     mass = carried.labels.sum((1, 2)).clamp_min(1e-6)
     mean_agreement = (agreement * carried.labels).sum((1, 2)) / mass
     # The null match's share says nothing of the way: the reliability is that of what was copied.
     every = torch.ones_like(bridged)
-    reliability = _copied(forward, carried.reliability * agreement, every, fill=1.0)
+    reliability = _copied(forward, carried.reliability * agreement, every, fill=1.0)[0]
+    if refine is not None:
+        arrived = refine(target, carried.labels, arrived, matched[:count], copied[count:])
     return Carried(arrived, reliability.clamp(0.0, 1.0)), mean_agreement
 
 
-def _copied(affinity: LocalAffinity, maps: Tensor, whole: Tensor, fill: float = 0.0) -> Tensor:
-    """Read maps (L, rows, columns) out, those marked in ``whole`` (L,) as if there were no null match."""
+def _copied(affinity: LocalAffinity, maps: Tensor, whole: Tensor, fill: float = 0.0) -> tuple[Tensor, Tensor]:
+    """Read maps (L, rows, columns) out, those marked in ``whole`` (L,) as if there were no null match.
+
+    Returns the copies, and the share that the null match has left of each.
+    """
     fills = torch.full((1, len(maps) + 1, 1, 1), fill, device=maps.device)
     fills[:, -1] = 1.0
     copied = readout(affinity, torch.cat([maps, torch.ones_like(maps[:1])])[None], fills)[0]
-    matched = copied[-1:].clamp_min(1e-30)
-    return torch.where(whole[:, None, None], copied[:-1] / matched, copied[:-1])
+    matched = copied[-1:]
+    spared = whole[:, None, None]
+    return torch.where(spared, copied[:-1] / matched.clamp_min(1e-30), copied[:-1]), torch.where(spared, 1.0, matched)
 
 
 def sweep(
@@ -123,6 +141,7 @@ def sweep(
     painted: Mapping[int, PaintedMaps],
     config: PropagationConfig,
     null_bias: float | None = None,
+    refinement: Refinement | None = None,
 ) -> Iterator[tuple[int, Carried | None]]:
     """Visit the slices in order and yield what arrives on each; None as long as nothing has set out.
 
@@ -140,6 +159,8 @@ def sweep(
         Window and stopping rule.
     null_bias
         As in :func:`step`.
+    refinement
+        Refines copied labels; by default they stay as they are.
 
     Yields
     ------
@@ -150,11 +171,15 @@ def sweep(
     carried: Carried | None = None
     reference: Tensor | None = None
     area = torch.zeros(0)
+    refining = None if refinement is None else Refining(refinement, config)
     for position, index in enumerate(order):
         features_here = features[index].float()
-        if carried is not None and bool((carried.labels > _TRACE).any()):
+        if carried is not None and bool((carried.labels > TRACE).any()):
             assert reference is not None  # set together with ``carried``
-            carried, agreement = step(features_here, reference, carried, config.window, null_bias, bridged[position])
+            refine = None if refining is None else refining.between(order[position - 1], index)
+            carried, agreement = step(
+                features_here, reference, carried, config.window, null_bias, bridged[position], refine
+            )
             beyond = last_anchor < position
             ended = beyond & (
                 (carried.labels.sum((1, 2)) < config.end_area * area) | (agreement < config.end_agreement)
@@ -163,6 +188,8 @@ def sweep(
         if index in painted:
             here = painted[index]
             carried = _renewed(carried, here)
+            if refining is not None:
+                refining.learn(index, features_here, here.occupancy, here.anchored)
             own_area = here.occupancy.sum((1, 2))
             area = torch.where(here.anchored, own_area, area if len(area) else own_area)
         reference = features_here

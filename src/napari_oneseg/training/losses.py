@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-__all__ = ["label_copy_loss"]
+__all__ = ["label_copy_loss", "run_on_loss"]
 
 
 def label_copy_loss(copied: Tensor, truth: Tensor) -> Tensor:
@@ -30,3 +30,27 @@ def label_copy_loss(copied: Tensor, truth: Tensor) -> Tensor:
     present = truth.sum((2, 3))[:, 1:] > 4.0  # a label of a few positions has no meaningful overlap
     dice = torch.where(present, 1.0 - 2.0 * both / total.clamp_min(1e-6), torch.zeros_like(both))
     return entropy + 0.5 * dice.sum() / present.sum().clamp_min(1)
+
+
+def run_on_loss(copied: Tensor, truth: Tensor, painted: Tensor) -> Tensor:
+    """Return a loss for labels that go on where their objects have ended.
+
+    Dice says nothing of an object that is not there, and a cross-entropy over all positions little.
+
+    Parameters
+    ----------
+    copied, truth
+        As in :func:`label_copy_loss`, without background, shape (batch, L, rows, columns).
+    painted
+        The labels where they were painted, same shape.
+
+    Returns
+    -------
+    Scalar, 0 to 0.5.
+    """
+    area = painted.sum((2, 3))
+    counts = area > 4.0
+    gone = counts & (truth.sum((2, 3)) <= 4.0)
+    extra = (copied * (1.0 - truth)).sum((2, 3))
+    share = extra / (extra + 0.5 * area + 1.0)
+    return 0.5 * torch.where(gone, share, 0.0).sum() / counts.sum().clamp_min(1)
