@@ -21,6 +21,7 @@ LAYERS = [
     "config",
     "device",
     "files",
+    "slice_range",
     "volume",
     "phantom_canvas",
     "phantom_frame",

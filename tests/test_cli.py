@@ -30,7 +30,7 @@ from napari_oneseg.io import read_labels, read_volume, write_image, write_labels
 from napari_oneseg.session import OneSegSession
 from napari_oneseg.volume import Volume
 
-COMMANDS = ("suggest", "propagate", "evaluate", "demo", "train", "info")
+COMMANDS = ("suggest", "propagate", "evaluate", "demo", "adapt", "train", "info")
 SHAPE = (10, 40, 48)
 PAINTED = 5
 PNG = b"\x89PNG\r\n"
@@ -466,7 +466,7 @@ def test_evaluate_scores_several_numbers_of_slices(folders: tuple[Path, Path], w
     assert all(len(slices) == 3 for case in painted for slices in case.values())
 
 
-@pytest.mark.parametrize("protocol", ["suggested", "volume"])
+@pytest.mark.parametrize("protocol", ["ranged", "suggested", "volume"])
 def test_evaluate_prints_a_table(folders: tuple[Path, Path], weights: Path, protocol: str) -> None:
     shown = run("evaluate", *folders, "--weights", weights, "--labels", 3, "--protocol", protocol).stdout
     assert f"{protocol}, 1 painted slice, 2 scans" in shown
@@ -475,10 +475,44 @@ def test_evaluate_prints_a_table(folders: tuple[Path, Path], weights: Path, prot
     assert all(metric in shown for metric in ("Dice", "extent Dice", "RAVD", "ASSD"))
 
 
+def test_evaluate_counts_slices(folders: tuple[Path, Path], weights: Path, tmp_path: Path) -> None:
+    report = tmp_path / "scores.json"
+    typed = "evaluate", *folders, "--weights", weights, "--labels", 1, "--protocol", "effort", "--json", report
+    shown = run(*typed).stdout
+    for words in ("suggested", "evenly spaced", "Dice after 3", "slices to 0.90, median", "never to 0.95"):
+        assert words in shown
+    curves = json.loads(report.read_text())["curves"]
+    assert list(curves) == ["suggested", "evenly spaced"]
+    assert [(curve["case"], curve["label"]) for curve in curves["suggested"]] == [("case1", 1), ("case2", 1)]
+    assert [len(slices) for slices in curves["evenly spaced"][0]["painted"]][:3] == [1, 2, 3]
+
+
+def test_evaluate_propagates_labels_together(folders: tuple[Path, Path], weights: Path) -> None:
+    typed = "evaluate", *folders, "--weights", weights, "--json", "-"
+    alone, together = (json.loads(run(*typed, *more).stdout) for more in ((), ("--together",)))
+    assert (alone["together"], together["together"]) == (False, True)
+    painted = [[case["painted"] for case in record["results"]["1"]["cases"]] for record in (alone, together)]
+    assert painted[0] == painted[1]
+    assert alone["results"]["1"]["summary"] != together["results"]["1"]["summary"]
+
+
+def test_evaluate_draws_the_worst(folders: tuple[Path, Path], weights: Path, tmp_path: Path) -> None:
+    pictures = tmp_path / "new" / "pictures"
+    done = run("evaluate", *folders, "--weights", weights, "--pictures", pictures, "--worst", 2)
+    assert f"Drew the 2 worst results in {pictures}" in done.stderr
+    drawn = sorted(pictures.iterdir())
+    assert len(drawn) == 2
+    assert all(re.fullmatch(r"0[12]_case[12]_[13]\.png", path.name) for path in drawn)
+    assert all(path.read_bytes().startswith(PNG) for path in drawn)
+    assert "is not empty" in refused("evaluate", *folders, "--weights", weights, "--pictures", pictures)
+
+
 def test_evaluate_refuses_what_it_cannot_use(folders: tuple[Path, Path], weights: Path, tmp_path: Path) -> None:
     images, references = folders
     use = ("--weights", weights)
     assert "paints one slice" in refused("evaluate", *folders, *use, "--protocol", "volume", "--slices", "1,2")
+    assert "leave --slices" in refused("evaluate", *folders, *use, "--protocol", "effort", "--together")
+    assert "cannot run together" in refused("evaluate", *folders, *use, "--protocol", "ranged", "--together")
     assert "--slices must be" in refused("evaluate", *folders, *use, "--slices", "0")
     assert "holds any of the labels" in refused("evaluate", *folders, *use, "--labels", "2")
     assert "does not exist" in refused("evaluate", tmp_path / "none", references, *use)
@@ -578,17 +612,21 @@ def test_info_reports_a_missing_default_instead_of_failing(tmp_path: Path, monke
 def test_train_writes_weights_with_their_provenance(tmp_path: Path) -> None:
     output = tmp_path / "own.safetensors"
     typed = "train", "--generated", "-o", output, "--steps", 2, "--batch", 1, "--sequence", 2, "--crop", 32, "--seed", 7
+    typed = *typed, "--refine-steps", 1
     record = json.loads(run(*typed, "--json").stdout)
     loaded = load_weights(output)
     assert loaded.provenance == record
-    assert (record["data"], record["steps"], record["seed"]) == ("generated anatomy", 2, 7)
-    assert record["command"] == "oneseg train --generated --steps 2 --batch 1 --sequence 2 --crop 32 --seed 7"
+    assert (record["data"], record["steps"], record["seed"]) == ("generated anatomy", 3, 7)
+    assert (
+        record["command"]
+        == "oneseg train --generated --steps 2 --batch 1 --sequence 2 --crop 32 --seed 7 --refine-steps 1"
+    )
     assert 0 < record["final_loss"] < 10
     assert "exists already" in refused(*typed)
 
 
 def test_train_refuses_what_it_cannot_do(tmp_path: Path) -> None:
-    assert "later version" in refused("train", "-o", tmp_path / "a.safetensors")
+    assert "or --generated" in refused("train", "-o", tmp_path / "a.safetensors")
     assert "must end in .safetensors" in refused("train", "--generated", "-o", tmp_path / "a.pt")
     assert "steps must be" in refused("train", "--generated", "-o", tmp_path / "a.safetensors", "--steps", 0)
     assert list(tmp_path.iterdir()) == []

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from napari_oneseg import figures
-from napari_oneseg.figures import contact_sheet, sheet_slices, suggestion_figure
+from napari_oneseg.figures import contact_sheet, outline_sheet, sheet_slices, suggestion_figure
 from napari_oneseg.volume import Volume
 
 
@@ -76,4 +76,7 @@ def test_pictures_are_drawn_for_any_spacing(tmp_path: Path, spacing: tuple[float
     contact_sheet(tmp_path / "a.png", volume, labels, confidence, [9], {2: "liver"}, "Title")
     contact_sheet(tmp_path / "b.png", volume, np.zeros_like(labels), confidence)
     suggestion_figure(tmp_path / "c.png", volume, {2: 0.9, 3: 0.8})
-    assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in ("a.png", "b.png", "c.png"))
+    masks = {"reference": labels > 0, "result": np.zeros(labels.shape, bool)}
+    outline_sheet(tmp_path / "d.png", volume, masks, [3, 4, 20], [4], {3: "Dice 0.00"}, "Title")
+    names = ("a.png", "b.png", "c.png", "d.png")
+    assert all((tmp_path / name).read_bytes().startswith(b"\x89PNG") for name in names)

@@ -171,8 +171,14 @@ class FeatureConfig(Config):
 
 @dataclass(frozen=True)
 class ScreeningConfig(Config):
-    """Representative slices (paper 1.4)."""
+    """Which slices to paint, and representative slices to learn from (paper 1.4)."""
 
+    score: Literal["contained", "representative"] = param(
+        "contained",
+        "What the slices of a range are ranked by: contained (how much of a slice begins and ends within the range), or "
+        "representative (how well it stands for the others, as in the paper). A whole scan is always ranked by the "
+        "latter.",
+    )
     clusters: int = param(6, "Clusters of slices per scan, one representative each, for self-learning.", ge=2, le=64)
     min_content: float = param(
         0.15,
@@ -276,9 +282,6 @@ class RefiningConfig(Config):
         0.3, "Chance, twice for each object, that a smaller region beside or within it joins it.", ge=0.0, le=1.0
     )
     crop: int = param(128, "Rows and columns of the crops, in working pixels.", ge=32, le=512)
-    checked: bool = param(
-        False, "Whether parts without support are dropped on the way, as they are when labels are carried in earnest."
-    )
     learning_rate: float = param(1e-3, "Peak learning rate of Adam; it falls to zero along a cosine.", ge=0.0, le=1.0)
     seed: int = param(0, "Seed of everything random.", ge=0)
 
@@ -328,5 +331,5 @@ class AdaptConfig(Config):
         "What is learned: supervoxels (whose labels are carried through sequences of slices), reconstruction (of one "
         "slice's grey values from another, as in the paper), or both in turn.",
     )
-    learning_rate: float = param(3e-4, "Peak learning rate of Adam; it falls to zero along a cosine.", ge=0.0, le=1.0)
+    learning_rate: float = param(1e-4, "Peak learning rate of Adam; it falls to zero along a cosine.", ge=0.0, le=1.0)
     seed: int = param(0, "Seed of everything random.", ge=0)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "contact_sheet", "sheet_slices", "suggestion_figure"]
+__all__ = ["COLOURS", "contact_sheet", "outline_sheet", "sheet_slices", "suggestion_figure"]
 
 _PAPER, _TEXT, _FAINT, _ACCENT = "#15181c", "#e8eaed", "#8b929b", "#ffd166"
 # Bright on grey and far apart from each other, also for most who are colour-blind; the accent is not among them.
@@ -115,8 +115,53 @@ def contact_sheet(
     for tile, index in zip(tiles, shown, strict=True):
         show(tile, index, window)
         _show_labels(tile, volume, labels[index], window, colours)
-        _caption(tile, index, float(slice_confidence[index]), index in painted)
+        confidence = float(slice_confidence[index])
+        _caption(tile, index, index in painted, "" if math.isnan(confidence) else f"confidence {confidence:.2f}")
+        if not math.isnan(confidence):
+            _confidence_bar(tile, confidence)
     _legend(figure, colours, names or {})
+    figure.savefig(path, format="png")
+
+
+def outline_sheet(
+    path: str | Path,
+    volume: Volume,
+    masks: Mapping[str, NDArray[np.bool_]],
+    slices: Sequence[int],
+    painted: Sequence[int] = (),
+    captions: Mapping[int, str] | None = None,
+    title: str = "",
+) -> None:
+    """Draw the outlines of several masks on the same slices, to compare them.
+
+    Parameters
+    ----------
+    path
+        The PNG file to write.
+    volume
+        The scan.
+    masks
+        Masks by their names, each boolean, shape (n, rows, columns), in slice order.
+    slices
+        Which slices to show.
+    painted
+        Painted slices; they get a frame.
+    captions
+        What to write below a slice, on the right.
+    title
+        Heading.
+    """
+    colours = {place: COLOURS[place % len(COLOURS)] for place in range(len(masks))}
+    window = _window(volume, np.any(list(masks.values()), axis=0))
+    rows_mm, columns_mm = _extent_mm(volume, window)
+    show = _grey_picture(volume)
+    tiles, figure = _tiles(len(slices), rows_mm / columns_mm, title, len(masks))
+    for tile, index in zip(tiles, slices, strict=True):
+        show(tile, index, window)
+        for place, mask in enumerate(masks.values()):
+            _outline(tile, np.asarray(_upright(volume, mask[index][window])), colours[place])
+        _caption(tile, index, index in painted, (captions or {}).get(index, ""))
+    _legend(figure, colours, dict(enumerate(masks)))
     figure.savefig(path, format="png")
 
 
@@ -218,17 +263,21 @@ def _show_labels(axes: Axes, volume: Volume, image: LabelArray, window: Window, 
         overlay[cut == value] = (*to_rgb(colour), 0.28)
     axes.imshow(overlay, aspect=axes.get_aspect(), interpolation="nearest")
     for value, colour in colours.items():
-        mask = cut == value
-        if mask.any():
-            # One empty pixel around it closes the outline where the organ leaves the picture.
-            rows, columns = np.arange(-1, cut.shape[0] + 1), np.arange(-1, cut.shape[1] + 1)
-            axes.contour(columns, rows, np.pad(mask, 1).astype(float), levels=[0.5], colors=[colour], linewidths=1.4)
-    axes.set(xlim=(-0.5, cut.shape[1] - 0.5), ylim=(cut.shape[0] - 0.5, -0.5))
+        _outline(axes, cut == value, colour)
 
 
-def _caption(axes: Axes, index: int, confidence: float, painted: bool) -> None:
+def _outline(axes: Axes, mask: NDArray[np.bool_], colour: str) -> None:
+    """Draw the outline of a mask on the picture that it fills."""
+    height, width = mask.shape
+    if mask.any():
+        # One empty pixel around it closes the outline where the organ leaves the picture.
+        rows, columns = np.arange(-1, height + 1), np.arange(-1, width + 1)
+        axes.contour(columns, rows, np.pad(mask, 1).astype(float), levels=[0.5], colors=[colour], linewidths=1.4)
+    axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
+
+
+def _caption(axes: Axes, index: int, painted: bool, text: str) -> None:
     from matplotlib.patches import Rectangle
-    from matplotlib.transforms import ScaledTranslation
 
     across = axes.transAxes
     if painted:
@@ -241,10 +290,13 @@ def _caption(axes: Axes, index: int, confidence: float, painted: bool) -> None:
         )  # fmt: skip
 
     write(0, f"slice {index}, painted" if painted else f"slice {index}", "left", _ACCENT if painted else _TEXT)
-    if math.isnan(confidence):
-        return
-    write(1, f"confidence {confidence:.2f}", "right", _TEXT)
-    # The bar shows a weak slice at a glance.
+    write(1, text, "right", _TEXT)
+
+
+def _confidence_bar(axes: Axes, confidence: float) -> None:
+    """Draw a bar below the picture, which shows a weak slice at a glance."""
+    from matplotlib.transforms import ScaledTranslation
+
     below = ScaledTranslation(0, -4 / 72, axes.figure.dpi_scale_trans)
     for width, colour in ((1.0, "#343a42"), (confidence, COLOURS[1])):
         axes.plot(
@@ -252,7 +304,7 @@ def _caption(axes: Axes, index: int, confidence: float, painted: bool) -> None:
             [0, 0],
             color=colour,
             linewidth=3,
-            transform=across + below,
+            transform=axes.transAxes + below,
             clip_on=False,
             solid_capstyle="butt",
         )

@@ -71,6 +71,17 @@ def test_painted_slices_stay_and_nothing_else_comes_up(
 
 
 @pytest.mark.parametrize("method", BASELINES.values(), ids=BASELINES)
+def test_a_range_cuts_the_result_and_changes_nothing_within(
+    method: Method, drifting: tuple[Volume, NDArray[np.uint8]]
+) -> None:
+    volume, labels = drifting
+    propagate = method(volume)
+    whole, within = (propagate(painted(labels, 2, 6), span) for span in (None, (1, 6)))
+    np.testing.assert_array_equal(within[1:7], whole[1:7])
+    assert not within[[0, 7, 8]].any()
+
+
+@pytest.mark.parametrize("method", BASELINES.values(), ids=BASELINES)
 def test_slices_run_along_the_slice_axis(method: Method, drifting: tuple[Volume, NDArray[np.uint8]]) -> None:
     volume, labels = drifting
     annotation = painted(labels, 2, 6)

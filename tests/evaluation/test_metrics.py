@@ -35,10 +35,22 @@ def surface_points(mask: NDArray[np.bool_], spacing: tuple[float, float, float])
     return np.array(points, float) * spacing
 
 
-def to_itk(mask: NDArray[np.bool_]) -> sitk.Image:
+def to_itk(mask: NDArray[np.bool_], spacing: tuple[float, float, float] = SPACING) -> sitk.Image:
     image = sitk.GetImageFromArray(mask.astype(np.uint8))
-    image.SetSpacing(SPACING[::-1])
+    image.SetSpacing(spacing[::-1])
     return image
+
+
+def assd_of_simpleitk(a: NDArray[np.bool_], b: NDArray[np.bool_], spacing: tuple[float, float, float]) -> float:
+    images = [to_itk(np.pad(mask, 2), spacing) for mask in (a, b)]
+    # The inner contour, which LabelContour draws, is the surface; distances to it are taken outside of it.
+    contours = [sitk.LabelContour(image, fullyConnected=False) for image in images]
+    distances = []
+    for source, target in (contours, contours[::-1]):
+        distance = sitk.SignedMaurerDistanceMap(target, squaredDistance=False, useImageSpacing=True)
+        chosen = sitk.GetArrayFromImage(source) > 0
+        distances.append(np.maximum(sitk.GetArrayFromImage(distance)[chosen], 0))
+    return float(np.concatenate(distances).mean())
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -81,17 +93,31 @@ def test_surface_distance_agrees_with_all_pairs(seed: int) -> None:
 
 
 def test_surface_distance_agrees_with_simpleitk() -> None:
-    a, b = (np.pad(blob(seed), 2) for seed in (4, 5))
+    a, b = blob(4), blob(5)
+    assert assd(a, b, SPACING) == pytest.approx(assd_of_simpleitk(a, b, SPACING), rel=1e-5)
 
-    def directed(source: NDArray[np.bool_], target: NDArray[np.bool_]) -> NDArray[np.float32]:
-        # The inner contour, which LabelContour draws, is the surface; distances to it are taken outside of it.
-        contours = [sitk.LabelContour(to_itk(mask), fullyConnected=False) for mask in (source, target)]
-        distance = sitk.SignedMaurerDistanceMap(contours[1], squaredDistance=False, useImageSpacing=True)
-        chosen = sitk.GetArrayFromImage(contours[0]) > 0
-        return np.maximum(sitk.GetArrayFromImage(distance)[chosen], 0)
 
-    expected = np.concatenate([directed(a, b), directed(b, a)]).mean()
-    assert assd(a, b, SPACING) == pytest.approx(float(expected), rel=1e-5)
+@pytest.mark.parametrize("spacing", [SPACING, (1.0, 1.0, 1.0), (0.6, 2.5, 0.9)])
+@pytest.mark.parametrize("density", [0.002, 0.1, 0.7])
+def test_all_metrics_agree_with_simpleitk_on_random_masks(density: float, spacing: tuple[float, float, float]) -> None:
+    rng = np.random.default_rng(round(1000 * density))
+    result, reference = rng.random((2, 8, 15, 19)) < density
+    measures = sitk.LabelOverlapMeasuresImageFilter()
+    measures.Execute(to_itk(result, spacing), to_itk(reference, spacing))
+    similarity = measures.GetVolumeSimilarity(1)
+    assert dice(result, reference) == pytest.approx(measures.GetDiceCoefficient(1))
+    assert ravd(result, reference) == pytest.approx(100 * abs((2 + similarity) / (2 - similarity) - 1))
+    assert assd(result, reference, spacing) == pytest.approx(assd_of_simpleitk(result, reference, spacing), rel=1e-5)
+
+
+def test_a_missed_organ_agrees_with_simpleitk() -> None:
+    reference = blob(0)
+    missed = np.zeros_like(reference)
+    measures = sitk.LabelOverlapMeasuresImageFilter()
+    measures.Execute(to_itk(missed), to_itk(reference))
+    similarity = measures.GetVolumeSimilarity(1)
+    assert dice(missed, reference) == measures.GetDiceCoefficient(1) == 0
+    assert ravd(missed, reference) == pytest.approx(100 * abs((2 + similarity) / (2 - similarity) - 1)) == 100
 
 
 def test_surface_distance_of_shifted_plates() -> None:

@@ -1,87 +1,37 @@
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from napari_oneseg.errors import InputError, SessionError
+from napari_oneseg.errors import InputError
 from napari_oneseg.evaluation.baselines import Propagate, copy_slice
 from napari_oneseg.evaluation.cases import Case, CaseFiles
 from napari_oneseg.evaluation.metrics import assd
-from napari_oneseg.evaluation.protocols import evaluate, evaluate_case, evenly_spaced, oneseg_method, oneseg_suggest
+from napari_oneseg.evaluation.protocols import (
+    Painting,
+    evaluate,
+    evaluate_case,
+    evenly_spaced,
+    oneseg_method,
+    oneseg_suggest,
+    trials,
+    widened_extent,
+)
 from napari_oneseg.io import write_image, write_labels
 from napari_oneseg.volume import Annotation, Volume
-
-SHAPE = (20, 12, 14)
+from tests.evaluation.stand_ins import SHAPE, FakeSession, small_case
 
 
 @pytest.fixture
 def case() -> Case:
-    """Return a scan with label 2 on slices 4 to 13, largest on 9, and label 300 on slices 8 to 9."""
-    reference = np.zeros(SHAPE, np.uint16)
-    for index in range(4, 14):
-        reference[index, 2 : 5 + 4 - abs(index - 9), 2:6] = 2
-    reference[8:10, 2:6, 8:12] = 300
-    grey = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
-    return Case("one", Volume(grey, (4.0, 1.5, 1.0)), reference)
-
-
-@dataclass
-class Result:
-    labels: NDArray[np.unsignedinteger]
-
-
-@dataclass
-class Suggestion:
-    index: int
-
-
-class FakeSession:
-    """Keeps what was painted until it is undone, as the real one does, and copies each slice everywhere it can."""
-
-    def __init__(self, suggested: int = 9) -> None:
-        self.suggested = suggested
-        self.volumes: list[Volume] = []
-        self.ranges: list[tuple[int, int] | None] = []
-        self.painted: dict[int, NDArray[np.unsignedinteger]] = {}
-        self.seen: list[tuple[int, ...]] = []  # the labels that each propagation had
-        self.steps = 0
-
-    @property
-    def volume(self) -> Volume:
-        if not self.volumes:
-            raise SessionError("No scan is open.")
-        return self.volumes[-1]
-
-    def set_volume(self, volume: Volume) -> None:
-        self.volumes.append(volume)
-
-    def suggest_slices(self, slice_range: tuple[int, int] | None = None, top: int | None = None) -> list[Suggestion]:
-        self.ranges.append(slice_range)
-        return [Suggestion(self.suggested), Suggestion(0)][:top]
-
-    def set_annotation(self, annotation: Annotation) -> None:
-        self.painted |= annotation.slices
-        self.steps += 1
-
-    def propagate(self) -> Result:
-        self.steps += 1
-        self.seen.append(Annotation(self.painted).labels)
-        return Result(copy_slice(self.volume)(Annotation(self.painted)))
-
-    def undo(self) -> bool:
-        undone = self.steps > 0
-        self.steps = max(0, self.steps - 1)
-        if self.steps == 0:
-            self.painted = {}
-        return undone
+    return small_case()
 
 
 def record(annotations: list[Annotation]) -> Propagate:
-    def propagate(annotation: Annotation) -> NDArray[np.unsignedinteger]:
+    def propagate(annotation: Annotation, slice_range: tuple[int, int] | None = None) -> NDArray[np.unsignedinteger]:
         annotations.append(annotation)
         return np.zeros(SHAPE, np.uint8)
 
@@ -134,24 +84,69 @@ def test_evenly_spaced_slices_always_show_the_organ() -> None:
 
 def test_evenly_paints_all_its_slices(case: Case) -> None:
     annotations: list[Annotation] = []
-    result = evaluate_case(lambda volume: record(annotations), case, [2], protocol="evenly", slices=3)
+    result = evaluate_case(lambda volume: record(annotations), case, Painting("evenly", 3), [2])
     assert tuple(annotations[0].slices) == result.painted[2] == evenly_spaced(case.reference == 2, 3)
+
+
+def test_ranged_gives_the_first_and_the_last_slice(case: Case) -> None:
+    session = FakeSession()
+    result = evaluate_case(oneseg_method(session), case, Painting("ranged"))
+    assert session.propagated_ranges == [(4, 13), (8, 9)]
+    assert result.painted == {2: (9,), 300: (8,)}
+    # Whatever is copied stays within the organ's slices, so the score is that of the extent.
+    assert [score.dice for score in result.scores] == [score.extent_dice for score in result.scores]
+    whole = evaluate_case(copy_slice, case)
+    assert [score.extent_dice for score in result.scores] == [score.extent_dice for score in whole.scores]
+    assert result.scores[1].dice == 1.0 > whole.scores[1].dice
+
+
+def test_baselines_stay_within_a_range(case: Case) -> None:
+    (first, _) = trials(copy_slice, case, Painting("ranged"))
+    assert np.flatnonzero(first.result.any(axis=(1, 2))).tolist() == list(range(4, 14))
+
+
+def test_together_paints_each_label_on_its_own_slices_and_propagates_once(case: Case) -> None:
+    session = FakeSession()
+    (trial,) = trials(oneseg_method(session), case, Painting(together=True))
+    assert trial.labels == (2, 300)
+    assert session.seen == [(2, 300)]
+    assert list(trial.annotation.slices) == [8, 9]
+    # On slice 8, where label 300 is painted, label 2 is seen too, but is not painted.
+    np.testing.assert_array_equal(trial.annotation.slices[8], np.where(case.reference[8] == 300, 300, 0))
+    np.testing.assert_array_equal(trial.annotation.slices[9], np.where(case.reference[9] == 2, 2, 0))
+    assert trial.annotation.anchors(300) == (8,)
+
+    both = evaluate_case(oneseg_method(FakeSession()), case, Painting("evenly", 2, together=True))
+    assert both.painted == {2: (6, 11), 300: (8, 9)}
+    suggested = evaluate_case(
+        oneseg_method(session), case, Painting("suggested", together=True), suggest=oneseg_suggest(session)
+    )
+    assert suggested.painted == {2: (9,), 300: (9,)}
 
 
 def test_suggested_asks_within_the_widened_extent(case: Case) -> None:
     session = FakeSession(suggested=6)
-    result = evaluate_case(oneseg_method(session), case, protocol="suggested", suggest=oneseg_suggest(session))
+    result = evaluate_case(oneseg_method(session), case, Painting("suggested"), suggest=oneseg_suggest(session))
     assert session.ranges == [(3, 14), (7, 10)]  # 4 to 13 and 8 to 9, a tenth and at least one slice wider
+    assert session.propagated_ranges == [None], "the rough range is for the suggestion only"
     assert len(session.volumes) == 1, "the features are computed once"
     assert result.painted == {2: (6,), 300: ()}  # slice 6 does not show label 300: there is nothing to paint
     assert result.scores[0].dice > 0.3
     assert (result.scores[1].dice, result.scores[1].ravd) == (0, 100)
 
 
+def test_a_rough_range_is_a_tenth_wider_and_ends_with_the_scan() -> None:
+    mask = np.zeros((60, 2, 2), bool)
+    mask[10:40] = True
+    assert widened_extent(mask) == (7, 42)
+    mask[0:58] = True
+    assert widened_extent(mask) == (0, 59)
+
+
 def test_volume_paints_all_labels_of_one_slice_at_once(case: Case) -> None:
     for suggested, painted in ((9, {2: (9,), 300: (9,)}), (5, {2: (5,), 300: ()}), (0, {2: (), 300: ()})):
         session = FakeSession(suggested)
-        result = evaluate_case(oneseg_method(session), case, protocol="volume", suggest=oneseg_suggest(session))
+        result = evaluate_case(oneseg_method(session), case, Painting("volume"), suggest=oneseg_suggest(session))
         assert session.ranges == [None]
         assert result.painted == painted
         assert [score.dice > 0 for score in result.scores] == [bool(slices) for slices in painted.values()]
@@ -177,15 +172,20 @@ def test_cases_are_read_when_their_turn_comes(case: Case, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("protocol", "slices", "message"),
+    ("painting", "message"),
     [
-        ("largest", 2, "evenly protocol for several"),
-        ("evenly", 0, "at least one slice"),
-        ("suggested", 1, "source of suggested slices"),
-        ("volume", 1, "source of suggested slices"),
-        ("random", 1, "must be one of largest, evenly"),
+        ({"protocol": "largest", "slices": 2}, "evenly protocol for several"),
+        ({"protocol": "evenly", "slices": 0}, "at least one slice"),
+        ({"protocol": "random"}, "must be one of largest, ranged"),
+        ({"protocol": "ranged", "together": True}, "its own range"),
     ],
 )
-def test_unusable_protocols_are_refused(case: Case, protocol: str, slices: int, message: str) -> None:
+def test_unusable_protocols_are_refused(painting: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        evaluate_case(copy_slice, case, protocol=protocol, slices=slices)
+        Painting(**painting)
+
+
+@pytest.mark.parametrize("protocol", ["suggested", "volume"])
+def test_suggestions_need_a_source(case: Case, protocol: str) -> None:
+    with pytest.raises(InputError, match="source of suggested slices"):
+        evaluate_case(copy_slice, case, Painting(protocol))

@@ -4,13 +4,19 @@ import io
 import json
 import math
 
-import numpy as np
 import pytest
 from rich.console import Console
 
 from napari_oneseg.evaluation.metrics import OrganScore
 from napari_oneseg.evaluation.protocols import CaseResult
-from napari_oneseg.evaluation.report import markdown_comparison, markdown_table, rich_table, summarise, to_dict
+from napari_oneseg.evaluation.report import (
+    difference,
+    markdown_comparison,
+    markdown_table,
+    rich_table,
+    summarise,
+    to_dict,
+)
 
 NAMES = {1: "liver"}
 
@@ -39,17 +45,13 @@ def test_means_per_organ_and_overall() -> None:
     assert every.metrics["assd"].mean == pytest.approx((2.0 + 4.0) / 2)
 
 
-def test_interval_is_that_of_a_bootstrap_over_cases() -> None:
-    values = np.random.default_rng(3).normal(0.8, 0.05, 40)
-    many = [result(str(k), (1, float(value), 1.0), (2, float(value), 1.0)) for k, value in enumerate(values)]
-    organ, _, every = summarise(many)
-    error = values.std() / math.sqrt(len(values))
-    assert organ.metrics["dice"].low == pytest.approx(values.mean() - 1.96 * error, abs=0.004)
-    assert organ.metrics["dice"].high == pytest.approx(values.mean() + 1.96 * error, abs=0.004)
-    # Both organs of a case are equal here: twice the scores, but no more cases, so the interval does not shrink.
-    assert every.metrics["dice"].low == pytest.approx(organ.metrics["dice"].low)
-    assert summarise(many)[0] == organ
-    assert summarise(many, seed=1)[0] != organ
+def test_intervals_are_there_for_organs_of_enough_scans() -> None:
+    liver, other, every = summarise(RESULTS)
+    assert 0.69 < liver.metrics["dice"].low < 0.8 < liver.metrics["dice"].high < 0.91
+    assert math.isnan(other.metrics["dice"].low)  # two scans have it
+    assert math.isfinite(every.metrics["dice"].low)
+    assert math.isfinite(liver.metrics["assd"].low)
+    assert math.isnan(summarise(RESULTS[:2])[-1].metrics["dice"].low)
 
 
 def test_one_case_has_no_interval() -> None:
@@ -57,6 +59,26 @@ def test_one_case_has_no_interval() -> None:
     assert (summary.mean, summary.n) == (0.9, 1)
     assert math.isnan(summary.low)
     assert math.isnan(summary.std)
+
+
+def test_difference_is_taken_on_the_scans_and_organs_of_both() -> None:
+    better = [
+        result("c", (1, 0.85, 2.0)),
+        result("a", (1, 0.95, 0.5), (2, 0.7, math.nan), (3, 0.9, 1.0)),
+        result("d", (1, 0.1, 9.0)),
+    ]
+    gain = difference(better, RESULTS)
+    assert (gain.mean, gain.n) == (pytest.approx((0.05 + 0.2) / 2), 3)
+    assert difference(RESULTS, better).mean == pytest.approx(-gain.mean)
+    assert difference(better, RESULTS, "assd").n == 2  # one surface distance is missing
+    assert difference(better, []).n == 0
+
+
+def test_difference_of_two_metrics_of_one_method() -> None:
+    scores = (OrganScore(1, 0.80, 0.85, 0, 0), OrganScore(2, 0.90, 0.91, 0, 0))
+    run_on = [CaseResult("a", scores, {}, 0.0)]
+    gap = difference(run_on, run_on, "extent_dice", "dice")
+    assert gap.mean == pytest.approx(0.03)
 
 
 def test_no_result_gives_an_empty_row() -> None:

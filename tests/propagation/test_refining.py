@@ -142,3 +142,14 @@ def test_a_part_that_jumped_over_is_dropped() -> None:
     assert not (left * stray).any()
     refining.learn(1, stack.maps[1].float(), painted, torch.tensor([True]))
     assert np.isnan(refining.usual_support).all(), "an anchor forgets what was usual"
+
+
+def test_reliability_is_how_certain_the_copy_was() -> None:
+    stack = moving_stack(2, SHAPE, shift=(0, 0))
+    painted = labels(((12, 15), 5)) * 0.8
+    anchors = {0: PaintedMaps(painted, torch.tensor([True]))}
+    sharp = dict(sweep(stack.maps, range(2), anchors, CONFIG, None, refinement(6.0, 2)))[1]
+    assert sharp is not None
+    assert float(sharp.labels[0, 12, 15]) > 0.95
+    assert float(sharp.reliability[0, 12, 15]) == pytest.approx(0.6, abs=0.05)
+    assert float(sharp.reliability[0, 2, 2]) > 0.95, "nothing came near"

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from napari_oneseg import __version__
-from napari_oneseg.cli import demo, evaluate, info, propagate, suggest, train
+from napari_oneseg.cli import adapt, demo, evaluate, info, propagate, suggest, train
 from napari_oneseg.cli.console import OneSegGroup
 
 __all__ = ["app", "main"]
@@ -53,6 +53,7 @@ for _name, _module in {
     "propagate": propagate,
     "evaluate": evaluate,
     "demo": demo,
+    "adapt": adapt,
     "train": train,
     "info": info,
 }.items():

@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -29,11 +29,25 @@ from napari_oneseg.errors import InputError
 from napari_oneseg.preprocessing import normalise
 from napari_oneseg.volume import Annotation, LabelArray, Volume, label_dtype
 
-__all__ = ["BASELINES", "Method", "contour_interpolation", "copy_slice", "demons", "dis_flow"]
+__all__ = ["BASELINES", "Method", "Propagate", "contour_interpolation", "copy_slice", "demons", "dis_flow"]
 
-Propagate = Callable[[Annotation], LabelArray]
+
+class Propagate(Protocol):
+    """Carries an annotation through the volume that it was made for."""
+
+    def __call__(self, annotation: Annotation, slice_range: tuple[int, int] | None = None) -> LabelArray:
+        """Return labels in slice order, unsigned, (n, rows, columns).
+
+        Parameters
+        ----------
+        annotation
+            The painted slices.
+        slice_range
+            First and last slice to label, both included, by default all; the painted slices lie within.
+        """
+
+
 Method = Callable[[Volume], Propagate]
-"""From a volume to a function from an annotation to labels in slice order, unsigned, (n, rows, columns)."""
 
 Flow = NDArray[np.floating]
 Register = Callable[[NDArray[np.float32], NDArray[np.float32]], Flow]
@@ -59,7 +73,7 @@ def copy_slice(volume: Volume) -> Propagate:
         nearest = anchors[np.abs(np.arange(volume.n_slices)[:, None] - anchors).argmin(axis=1)]
         return np.stack([painted[int(index)] for index in nearest]).astype(np.float32)
 
-    return lambda annotation: _label_by_label(volume, annotation, carry)
+    return _label_by_label(volume, carry)
 
 
 def dis_flow(volume: Volume) -> Propagate:
@@ -126,7 +140,7 @@ def contour_interpolation(volume: Volume) -> Propagate:
                 result[first : last + 1] = _interpolate(itk, painted[first], painted[last], last - first + 1)
         return result
 
-    return lambda annotation: _label_by_label(volume, annotation, carry)
+    return _label_by_label(volume, carry)
 
 
 BASELINES: dict[str, Method] = {
@@ -139,21 +153,28 @@ BASELINES: dict[str, Method] = {
 
 
 def _label_by_label(
-    volume: Volume, annotation: Annotation, carry: Callable[[Mapping[int, NDArray[np.bool_]]], NDArray[np.floating]]
-) -> LabelArray:
+    volume: Volume, carry: Callable[[Mapping[int, NDArray[np.bool_]]], NDArray[np.floating]]
+) -> Propagate:
     """Carry each label on its own; a voxel gets the label of the greatest soft value, if that is at least 0.5."""
     shape = volume.slices.shape
-    labels = np.zeros(shape, label_dtype(max(annotation.labels, default=0)))
-    best = np.full(shape, 0.5 - _ROUNDING, np.float32)
-    for label in annotation.labels:
-        soft = carry({index: annotation.slices[index] == label for index in annotation.anchors(label)})
-        won = soft > best
-        labels[won] = label
-        best[won] = soft[won]
-    for index, image in annotation.slices.items():
-        known = np.ones(image.shape, bool) if index in annotation.complete else image > 0
-        labels[index][known] = image[known]
-    return labels
+
+    def propagate(annotation: Annotation, slice_range: tuple[int, int] | None = None) -> LabelArray:
+        labels = np.zeros(shape, label_dtype(max(annotation.labels, default=0)))
+        best = np.full(shape, 0.5 - _ROUNDING, np.float32)
+        for label in annotation.labels:
+            soft = carry({index: annotation.slices[index] == label for index in annotation.anchors(label)})
+            won = soft > best
+            labels[won] = label
+            best[won] = soft[won]
+        for index, image in annotation.slices.items():
+            known = np.ones(image.shape, bool) if index in annotation.complete else image > 0
+            labels[index][known] = image[known]
+        if slice_range is not None:  # chains run outward, so what lies beyond the range changes nothing within
+            labels[: slice_range[0]] = 0
+            labels[slice_range[1] + 1 :] = 0
+        return labels
+
+    return propagate
 
 
 def _chained(volume: Volume, register: Register) -> Propagate:
@@ -171,7 +192,7 @@ def _chained(volume: Volume, register: Register) -> Propagate:
     def carry(painted: Mapping[int, NDArray[np.bool_]]) -> NDArray[np.floating]:
         return _blend_chains(painted, volume.slices.shape, step)
 
-    return lambda annotation: _label_by_label(volume, annotation, carry)
+    return _label_by_label(volume, carry)
 
 
 def _blend_chains(

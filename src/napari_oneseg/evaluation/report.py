@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_oneseg.evaluation.intervals import Summary, summarise_table
 from napari_oneseg.evaluation.protocols import CaseResult
 
 if TYPE_CHECKING:
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 __all__ = [
     "METRICS",
     "OrganSummary",
-    "Summary",
+    "cell",
+    "difference",
+    "markdown",
     "markdown_comparison",
     "markdown_table",
     "rich_table",
@@ -33,29 +36,6 @@ METRICS: dict[str, tuple[str, int]] = {
     "assd": ("ASSD mm", 2),
 }
 """Heading and decimals of each metric, in the order of the tables."""
-
-_RESAMPLES = 2000
-
-
-@dataclass(frozen=True)
-class Summary:
-    """One metric of one organ over all cases; NaN where no case has a value.
-
-    Attributes
-    ----------
-    mean, std
-        Mean and standard deviation (of the sample, NaN below two values).
-    low, high
-        95 % bootstrap interval of the mean; NaN below two cases.
-    n
-        Number of values, without NaN.
-    """
-
-    mean: float
-    std: float
-    low: float
-    high: float
-    n: int
 
 
 @dataclass(frozen=True)
@@ -76,8 +56,6 @@ def summarise(
 ) -> tuple[OrganSummary, ...]:
     """Summarise scores per organ, and over all organs in the last entry.
 
-    The bootstrap draws whole cases, because the organs of one scan fail together.
-
     Parameters
     ----------
     results
@@ -89,15 +67,44 @@ def summarise(
     """
     names = names or {}
     labels = sorted({score.label for result in results for score in result.scores})
-    draws = np.random.default_rng(seed).integers(0, max(1, len(results)), (_RESAMPLES, len(results)))
     tables = {metric: _table(results, labels, metric) for metric in METRICS}
 
     def summary(label: int | None, columns: slice) -> OrganSummary:
         name = "all" if label is None else names.get(label, f"label {label}")
-        return OrganSummary(label, name, {key: _summary(table[:, columns], draws) for key, table in tables.items()})
+        return OrganSummary(
+            label, name, {key: summarise_table(table[:, columns], seed) for key, table in tables.items()}
+        )
 
     rows = [summary(label, slice(k, k + 1)) for k, label in enumerate(labels)]
     return (*rows, summary(None, slice(None)))
+
+
+def difference(
+    results: Sequence[CaseResult],
+    others: Sequence[CaseResult],
+    metric: str = "dice",
+    other_metric: str | None = None,
+    seed: int = 0,
+) -> Summary:
+    """Summarise by how much a metric of one method lies above that of another, on the scans and organs of both.
+
+    Parameters
+    ----------
+    results, others
+        Scores of the two methods; they may be the same where two metrics are compared.
+    metric
+        One of :data:`METRICS`.
+    other_metric
+        The metric of ``others``, by default the same.
+    seed
+        Of the bootstrap.
+    """
+    by_case = {result.case: result for result in others}
+    common = [result for result in results if result.case in by_case]
+    labels = sorted({score.label for result in common for score in result.scores})
+    ours = _table(common, labels, metric)
+    theirs = _table([by_case[result.case] for result in common], labels, other_metric or metric)
+    return summarise_table(ours - theirs, seed)
 
 
 def markdown_table(summaries: Sequence[OrganSummary], heading: str = "organ") -> str:
@@ -111,7 +118,7 @@ def markdown_table(summaries: Sequence[OrganSummary], heading: str = "organ") ->
         Of the first column, which holds their names.
     """
     headings = [heading, "n", *(title for title, _ in METRICS.values())]
-    return _markdown(headings, [_cells(row) for row in summaries])
+    return markdown(headings, map(_cells, summaries))
 
 
 def markdown_comparison(methods: Mapping[str, Sequence[OrganSummary]], metric: str = "dice") -> str:
@@ -131,7 +138,7 @@ def markdown_comparison(methods: Mapping[str, Sequence[OrganSummary]], metric: s
     for name, rows in methods.items():
         means = {row.name: row.metrics[metric].mean for row in rows}
         lines.append([name, *(_number(means.get(organ, math.nan), decimals) for organ in organs)])
-    return _markdown(["method", *organs], lines)
+    return markdown(["method", *organs], lines)
 
 
 def rich_table(summaries: Sequence[OrganSummary], title: str = "") -> Table:
@@ -164,52 +171,38 @@ def _table(results: Sequence[CaseResult], labels: Sequence[int], metric: str) ->
     table = np.full((len(results), len(labels)), np.nan)
     for row, result in enumerate(results):
         for score in result.scores:
-            table[row, labels.index(score.label)] = getattr(score, metric)
+            if score.label in labels:
+                table[row, labels.index(score.label)] = getattr(score, metric)
     return table
 
 
-def _summary(table: NDArray[np.float64], draws: NDArray[np.int64]) -> Summary:
-    """Summarise one metric, shape (cases, organs)."""
-    values = table[np.isfinite(table)]
-    low = high = math.nan
-    if len(table) > 1 and values.size:
-        means = _mean(_mean(table[draws], axis=1), axis=1)  # (draws, cases, organs) -> (draws, organs) -> (draws,)
-        low, high = (float(bound) for bound in np.percentile(means[np.isfinite(means)], [2.5, 97.5]))
-    mean = float(_mean(_mean(table, axis=0), axis=0))
-    std = float(values.std(ddof=1)) if values.size > 1 else math.nan
-    return Summary(mean, std, low, high, int(values.size))
+def cell(summary: Summary, decimals: int) -> str:
+    """Return a table's cell: mean, standard deviation, and the 95 % interval of the mean, as far as there are any."""
+    text = _number(summary.mean, decimals)
+    if math.isfinite(summary.std):
+        text += f" ± {_number(summary.std, decimals)}"
+    if math.isfinite(summary.low):
+        text += f" ({_number(summary.low, decimals)} to {_number(summary.high, decimals)})"
+    return text
 
 
-def _mean(values: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
-    """Return the mean without NaN, and NaN where nothing is left: numpy's own warns of that."""
-    known = np.isfinite(values)
-    count = known.sum(axis=axis)
-    total = np.where(known, values, 0.0).sum(axis=axis)
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+def markdown(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a markdown table, the first column to the left, the others to the right."""
+    lines = [headings, ["---"] + ["---:"] * (len(headings) - 1), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def _cells(row: OrganSummary) -> list[str]:
     cells = [row.name, str(row.metrics["dice"].n)]
     for metric, (_, decimals) in METRICS.items():
         summary = row.metrics[metric]
-        cell = _number(summary.mean, decimals)
-        if math.isfinite(summary.std):
-            cell += f" ± {_number(summary.std, decimals)}"
-        if math.isfinite(summary.low):
-            cell += f" ({_number(summary.low, decimals)} to {_number(summary.high, decimals)})"
-        if 0 < summary.n < row.metrics["dice"].n:
-            cell += f", n = {summary.n}"
-        cells.append(cell)
+        fewer = f", n = {summary.n}" if 0 < summary.n < row.metrics["dice"].n else ""
+        cells.append(cell(summary, decimals) + fewer)
     return cells
 
 
 def _number(value: float, decimals: int) -> str:
     return f"{value:.{decimals}f}" if math.isfinite(value) else "-"
-
-
-def _markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [headings, ["---"] + ["---:"] * (len(headings) - 1), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def _plain(value: Any) -> Any:

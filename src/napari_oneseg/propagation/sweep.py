@@ -10,7 +10,8 @@ What a step has copied is refined by what the slice itself shows, where the netw
 (:mod:`napari_oneseg.propagation.refining`).
 
 Reliability is forward-backward agreement: after a step, what arrived is carried back, and where it does not return to
-where it came from, it cannot be trusted. Agreements multiply along the way.
+where it came from, it cannot be trusted. Agreements multiply along the way. Where labels are refined, it is how certain
+the copy was before: refining takes away the doubts that would multiply.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class Carried:
     labels
         Probability of each label, shape (L, rows, columns), 0 to 1.
     reliability
-        How far the way that each label came can be trusted, same shape, 0 to 1.
+        How far what arrived can be trusted, same shape, 0 to 1.
     """
 
     labels: Tensor
@@ -114,11 +115,14 @@ def step(
     agreement = 1.0 - (_copied(backward, arrived, bridged)[0] - carried.labels).abs()
     mass = carried.labels.sum((1, 2)).clamp_min(1e-6)
     mean_agreement = (agreement * carried.labels).sum((1, 2)) / mass
+    if refine is not None:
+        # A refined label is sharp wherever it went. What was copied, before it was refined, tells how sure that is.
+        certainty = (2.0 * arrived - 1.0).abs()
+        refined = refine(target, carried.labels, arrived, matched[:count], copied[count:])
+        return Carried(refined, certainty), mean_agreement
     # The null match's share says nothing of the way: the reliability is that of what was copied.
     every = torch.ones_like(bridged)
     reliability = _copied(forward, carried.reliability * agreement, every, fill=1.0)[0]
-    if refine is not None:
-        arrived = refine(target, carried.labels, arrived, matched[:count], copied[count:])
     return Carried(arrived, reliability.clamp(0.0, 1.0)), mean_agreement
 
 

@@ -1,11 +1,11 @@
-"""The training loop."""
+"""Learning from generated anatomy: labels are carried through sequences of slices whose regions are known."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,10 +14,12 @@ from napari_oneseg.config import AnatomyConfig, FeatureConfig, PropagationConfig
 from napari_oneseg.errors import InputError
 from napari_oneseg.features.resnet import FeatureNetwork
 from napari_oneseg.propagation.attention import local_affinity, readout
+from napari_oneseg.training.loop import LoopConfig, Moment, Precision, Source, run_training, warm_cosine
 from napari_oneseg.training.losses import label_copy_loss
 from napari_oneseg.training.sequences import SequenceBatch, generated_batch
+from napari_oneseg.training.state_file import StateFile
 
-__all__ = ["TrainingResult", "sequence_loss", "train_on_generated"]
+__all__ = ["TrainingResult", "new_network", "sequence_loss", "train_on_generated"]
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ def train_on_generated(
     anatomy: AnatomyConfig | None = None,
     propagation: PropagationConfig | None = None,
     device: torch.device | str = "cpu",
+    precision: Precision = "auto",
+    state: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
     on_loss: Callable[[int, float], None] | None = None,
 ) -> TrainingResult:
@@ -65,6 +69,10 @@ def train_on_generated(
         Of the training, the network, the generated volumes, and the window.
     device
         Where to train.
+    precision
+        Numbers the network computes with.
+    state
+        File in which the state of the training is kept; a training that was stopped goes on from it.
     progress
         Called with (steps done, all steps) after each step; may raise :class:`~napari_oneseg.errors.Cancelled`.
     on_loss
@@ -73,33 +81,47 @@ def train_on_generated(
     Raises
     ------
     InputError
-        If the crops or the sequences do not fit the generated volumes or the network's strides.
+        If the crops or the sequences do not fit the generated volumes or the network's strides, or the state file is
+        that of another training.
     """
     config = config or TrainingConfig()
+    features = features or FeatureConfig()
     anatomy = anatomy or AnatomyConfig()
     window = (propagation or PropagationConfig()).window
-    device = torch.device(device)
-    _check_sizes(config, features or FeatureConfig(), anatomy)
+    _check_sizes(config, features, anatomy)
+    network = new_network(features, config.seed)
+
+    def batch(generator: torch.Generator, _step: int, _plan: Any) -> SequenceBatch:
+        return generated_batch(generator, features.stride, config, anatomy)
+
+    def loss(network: FeatureNetwork, batch: SequenceBatch, _moment: Moment) -> Tensor:
+        return sequence_loss(network, batch, window)
+
+    loop = LoopConfig(
+        config.learning_rate,
+        lambda moment: warm_cosine(moment, config.steps),
+        steps=config.steps,
+        seed=config.seed,
+        precision=precision,
+    )
+    identity = {
+        "learning": "generated anatomy",
+        "training": config.to_dict(),
+        "features": features.to_dict(),
+        "anatomy": anatomy.to_dict(),
+        "window": window,
+        "precision": precision,
+    }
+    kept = StateFile(state, identity) if state is not None else None
+    losses = run_training(network, Source(batch), loss, loop, device, kept, progress, on_loss)
+    return TrainingResult(network, losses)
+
+
+def new_network(features: FeatureConfig | None, seed: int) -> FeatureNetwork:
+    """Return an untrained network in which everything random comes from the seed."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        network = FeatureNetwork(features).to(device).train()
-    generator = torch.Generator().manual_seed(config.seed)
-    optimiser = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, config.steps))
-    losses = []
-    for step, batch in enumerate(_batches(generator, network.config.stride, config, anatomy)):
-        loss = sequence_loss(network, batch.to(device), window)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimiser.step()
-        schedule.step()
-        losses.append(float(loss.detach()))
-        if on_loss is not None:
-            on_loss(step, losses[-1])
-        if progress is not None:
-            progress(step + 1, config.steps)
-    return TrainingResult(network.eval(), tuple(losses))
+        torch.manual_seed(seed)
+        return FeatureNetwork(features)
 
 
 def _check_sizes(config: TrainingConfig, features: FeatureConfig, anatomy: AnatomyConfig) -> None:
@@ -112,24 +134,3 @@ def _check_sizes(config: TrainingConfig, features: FeatureConfig, anatomy: Anato
         raise InputError(
             f"TrainingConfig.sequence must be at most AnatomyConfig.slices, {anatomy.slices}; got {config.sequence}."
         )
-
-
-def _batches(
-    generator: torch.Generator, stride: int, config: TrainingConfig, anatomy: AnatomyConfig
-) -> Iterator[SequenceBatch]:
-    """Yield the batches of all steps; the next one is made while the network learns from the last."""
-    with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(generated_batch, generator, stride, config, anatomy)
-        for step in range(config.steps):
-            batch = coming.result()
-            if step + 1 < config.steps:
-                coming = pool.submit(generated_batch, generator, stride, config, anatomy)
-            yield batch
-
-
-def _rate(step: int, steps: int) -> float:
-    """Return the share of the peak learning rate: a short linear warm-up, then a cosine to zero."""
-    warm = max(1, min(50, steps // 10))
-    if step < warm:
-        return (step + 1) / warm
-    return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm)))

@@ -1,0 +1,82 @@
+"""How the weights that ship with the package come about: first the features, then the refiner, on generated anatomy.
+
+The refiner is taught with the features as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from napari_oneseg.config import RefiningConfig, TrainingConfig
+from napari_oneseg.features.resnet import FeatureNetwork
+from napari_oneseg.training.loop import Precision
+from napari_oneseg.training.refine import teach_refiner
+from napari_oneseg.training.train import TrainingResult, new_network, train_on_generated
+
+__all__ = ["refining_state", "train_default", "with_refiner"]
+
+Report = tuple[Callable[[int, int], None] | None, Callable[[int, float], None] | None]
+
+
+def with_refiner(network: FeatureNetwork, seed: int) -> FeatureNetwork:
+    """Return a network with the same features and an untaught refiner, which leaves labels as they were copied."""
+    whole = new_network(replace(network.config, refine=True), seed)
+    whole.load_state_dict(network.state_dict(), strict=False)
+    return whole.eval()
+
+
+def train_default(
+    config: TrainingConfig | None = None,
+    refining: RefiningConfig | None = None,
+    refine: bool = True,
+    device: torch.device | str = "cpu",
+    precision: Precision = "auto",
+    state: Path | None = None,
+    stage: Callable[[str], AbstractContextManager[Report]] | None = None,
+) -> TrainingResult:
+    """Train weights as the shipped ones were trained; the same seeds and device give the same weights.
+
+    Parameters
+    ----------
+    config, refining
+        Of the features and of the refiner.
+    refine
+        Whether there is to be a refiner.
+    device, precision
+        As in :func:`~napari_oneseg.training.train.train_on_generated`.
+    state
+        File in which the state of the training is kept, with one more beside it for the refiner; a training that was
+        stopped goes on from them.
+    stage
+        Called with the name of each stage; a context manager that gives what is called with (steps done, all steps),
+        and with (step, loss), while it runs.
+
+    Returns
+    -------
+    The network, and the losses of both stages one after the other.
+    """
+    config = config or TrainingConfig()
+    begin = stage or (lambda _: nullcontext((None, None)))
+    with begin("Training the features") as (progress, on_loss):
+        result = train_on_generated(
+            config, device=device, precision=precision, state=state, progress=progress, on_loss=on_loss
+        )
+    if not refine:
+        return result
+    network = with_refiner(result.network, config.seed)
+    kept = None if state is None else refining_state(state)
+    with begin("Teaching the refiner") as (progress, on_loss):
+        losses = teach_refiner(
+            network, refining, device=device, precision=precision, state=kept, progress=progress, on_loss=on_loss
+        )
+    return TrainingResult(network, result.losses + losses)
+
+
+def refining_state(state: Path) -> Path:
+    """Return the file in which the state of teaching the refiner is kept."""
+    return state.with_name(f"{state.name}-refiner")

@@ -1,0 +1,177 @@
+"""Scans to learn from: read one at a time, kept on the working grid while they are in use."""
+
+from __future__ import annotations
+
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from napari_oneseg.config import FeatureConfig, PreprocessingConfig
+from napari_oneseg.errors import InputError
+from napari_oneseg.io import READABLE, read_volume
+from napari_oneseg.preprocessing import WorkingGrid, normalise, working_grid
+from napari_oneseg.volume import Volume
+
+__all__ = ["KEPT_SCANS", "Scans", "WorkingScan", "find_scans"]
+
+KEPT_SCANS = 8
+"""Scans that are kept in memory: about 0.1 GB each, for a thousand slices."""
+
+_NARROWEST = 32  # pixels: the least side of a training crop
+
+
+@dataclass(frozen=True, eq=False)
+class WorkingScan:
+    """A scan as the network sees it.
+
+    Attributes
+    ----------
+    slices
+        Normalised slices on the working grid, shape (n, rows, columns), float16, -1 to 1.
+    grid
+        The working grid.
+    distance
+        Distance between neighbouring slices in working pixels.
+    """
+
+    slices: Tensor
+    grid: WorkingGrid
+    distance: float
+
+    @classmethod
+    def of(cls, volume: Volume, features: FeatureConfig, preprocessing: PreprocessingConfig) -> WorkingScan:
+        """Bring a scan to the working grid of a network."""
+        rows, columns = volume.slices.shape[1:]
+        grid = working_grid(
+            (rows, columns), volume.in_plane_spacing, features.stride, features.coarsest_stride, preprocessing
+        )
+        slices: NDArray[np.float32] = volume.to_slices(normalise(volume.array, preprocessing))
+        working = torch.empty(len(slices), *grid.working, dtype=torch.float16)
+        for index, image in enumerate(slices):
+            working[index] = grid.to_working(torch.from_numpy(np.ascontiguousarray(image))[None, None])[0, 0]
+        return cls(working, grid, volume.slice_spacing / grid.pixel)
+
+
+def find_scans(folder: Path | str) -> list[Path]:
+    """Return the scans of a folder, sorted by name: its readable files, and its sub-folders as DICOM series.
+
+    Raises
+    ------
+    InputError
+        If there is no such folder, or nothing in it can be a scan.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"The folder {folder} does not exist. Give a folder of scans.")
+    found = [
+        path
+        for path in sorted(folder.iterdir())
+        if not path.name.startswith(".") and (path.is_dir() or path.name.lower().endswith(READABLE))
+    ]
+    if not found:
+        raise InputError(
+            f"{folder} holds no scans; expected are {', '.join(READABLE)} files, or a sub-folder for each DICOM series."
+        )
+    return found
+
+
+class Scans:
+    """The scans of a training, by number; those last used are kept in memory.
+
+    Every scan is read once at the beginning, so that one that cannot be used is known before hours of training.
+
+    Parameters
+    ----------
+    sources
+        Scans, or where they lie: files, and folders of one DICOM series each. Labels are never read.
+    features, preprocessing
+        What the network's working grid follows from.
+    progress
+        Called with (scans read, all scans).
+
+    Attributes
+    ----------
+    hashes
+        Content hash of each scan that can be used.
+
+    Raises
+    ------
+    InputError
+        If none of the scans can be used.
+
+    Warns
+    -----
+    UserWarning
+        For each scan that is left out because it cannot be used, with the reason.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Volume | Path],
+        features: FeatureConfig,
+        preprocessing: PreprocessingConfig,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
+        self.features, self.preprocessing = features, preprocessing
+        self._sources: list[Volume | Path] = []
+        self._kept: OrderedDict[int, WorkingScan] = OrderedDict()
+        hashes: list[str] = []
+        reasons: list[str] = []
+        for done, source in enumerate(sources, start=1):
+            try:
+                volume = _volume(source)
+                self._keep(len(self._sources), self._working(volume))
+            except InputError as error:
+                if len(sources) == 1:
+                    raise InputError(f"The scan cannot be learned from: {error}") from error
+                reasons.append(str(error))
+                name = source.name if isinstance(source, Path) else f"scan {done}"
+                warnings.warn(f"{name} is left out of the training: {error}", stacklevel=2)
+            else:
+                self._sources.append(source)
+                hashes.append(volume.content_hash)
+            if progress is not None:
+                progress(done, len(sources))
+        if not self._sources:
+            raise InputError(
+                f"None of the {len(sources)} scans can be learned from; the first: {reasons[0]}"
+                if reasons
+                else "There is no scan to learn from; give at least one."
+            )
+        self.hashes = tuple(hashes)
+
+    def __len__(self) -> int:
+        """Return the number of scans that can be used."""
+        return len(self._sources)
+
+    def __getitem__(self, index: int) -> WorkingScan:
+        """Return a scan; it is read anew if it has not been used for a while."""
+        if index not in self._kept:
+            self._keep(index, self._working(_volume(self._sources[index])))
+        self._kept.move_to_end(index)
+        return self._kept[index]
+
+    def _working(self, volume: Volume) -> WorkingScan:
+        scan = WorkingScan.of(volume, self.features, self.preprocessing)
+        if min(scan.grid.working) < _NARROWEST:
+            raise InputError(
+                f"its slices are too narrow: at least {_NARROWEST} pixels of the network's grid are needed, got "
+                f"{scan.grid.working[0]} x {scan.grid.working[1]}."
+            )
+        return scan
+
+    def _keep(self, index: int, scan: WorkingScan) -> None:
+        self._kept[index] = scan
+        while len(self._kept) > KEPT_SCANS:
+            self._kept.popitem(last=False)
+
+
+def _volume(source: Volume | Path) -> Volume:
+    return source if isinstance(source, Volume) else read_volume(source)

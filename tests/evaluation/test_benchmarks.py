@@ -1,0 +1,192 @@
+"""The benchmarks are programs; here they run on two small scans instead of the real ones."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from napari_oneseg.checkpoint import save_weights
+from napari_oneseg.config import PreprocessingConfig
+from napari_oneseg.evaluation.effort import EffortCurve
+from napari_oneseg.evaluation.metrics import OrganScore
+from napari_oneseg.evaluation.protocols import CaseResult
+from napari_oneseg.io import write_image, write_labels
+from tests.engine_fixtures import tiny_network
+from tests.evaluation.stand_ins import small_case
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def accuracy(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import accuracy
+
+    return accuracy
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.safetensors"
+    save_weights(path, tiny_network(), PreprocessingConfig(working_size=48), {"data": "none"})
+    return path
+
+
+@pytest.fixture(autouse=True)
+def scans(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of data sets: three scans with labels 1 and 2 that pass for the hippocampus."""
+    case = small_case()
+    reference = np.select([case.reference == 2, case.reference == 300], [1, 2]).astype(np.uint8)
+    folder = tmp_path / "data" / "msd_hippocampus" / "dev"
+    for name in ("images", "labels"):
+        (folder / name).mkdir(parents=True)
+    for number in range(3):
+        noise = np.random.default_rng(number).normal(size=case.reference.shape).astype(np.float32)
+        write_image(folder / "images" / f"case{number}.nii.gz", 20 * reference + noise, case.volume)
+        write_labels(folder / "labels" / f"case{number}.nii.gz", np.roll(reference, number, axis=2), case.volume)
+    monkeypatch.setenv("ONESEG_DATA", str(tmp_path / "data"))
+    return folder
+
+
+@pytest.fixture
+def run(accuracy: ModuleType, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+    def call(*options: object) -> tuple[str, str]:
+        fixed = (tmp_path / "kept.json", "--sets", "msd_hippocampus", "--weights", weights)
+        monkeypatch.setattr(sys, "argv", ["accuracy.py", *map(str, (*fixed, *options))])
+        accuracy.main()
+        return capsys.readouterr()
+
+    return call
+
+
+def test_one_table_for_each_number_of_slices(run, tmp_path: Path) -> None:
+    printed, progress = run("--methods", "copy,contour,oneseg", "--slices", "1,3")
+    assert printed.count("### msd_hippocampus (dev), ") == 2
+    assert "largest, 1 painted, labels one by one" in printed
+    assert "evenly, 3 painted, labels one by one" in printed
+    for row in ("| copy, anterior hippocampus | 3 | ", "| oneseg, mean | 6 | ", "| contour, mean | 6 | "):
+        assert row in printed
+    assert printed.count("| oneseg, mean | 6 | ") == 2
+    assert printed.count("| contour, mean |") == 1, "one slice has no contours to interpolate"
+    assert printed.count(" to ") >= 20, "three scans have intervals"
+    assert "| mean of oneseg less that of | n | Dice |" in printed
+    assert "Dice within the organs' extent above that over the whole scan by " in printed
+    assert len(progress.splitlines()) == 3 * 5
+    lines = (tmp_path / "kept.json").read_text().splitlines()
+    assert len(lines) == 3 * 5 + 2, "one run per line"
+
+
+def test_what_is_done_is_not_done_again(run, tmp_path: Path) -> None:
+    first = run("--methods", "copy,oneseg", "--slices", "1", "--labels", "1")
+    assert first.err.count("\n") == 6
+    again = run("--methods", "copy,oneseg", "--slices", "1", "--labels", "1")
+    assert (again.out, again.err) == (first.out, "")
+    both = run("--methods", "copy,oneseg", "--slices", "1")
+    assert "1:" not in both.err
+    assert both.err.count("2:") == 6
+    other = tmp_path / "other.safetensors"
+    save_weights(other, tiny_network(1), PreprocessingConfig(working_size=48), {"data": "none"})
+    changed = run("--methods", "copy,oneseg", "--slices", "1", "--weights", other)
+    assert changed.err.count(" oneseg ") == 3, "other weights count for nothing"
+    assert " copy " not in changed.err
+    runs = json.loads((tmp_path / "kept.json").read_text())["runs"]
+    assert len(runs) == 9
+    assert len({entry["weights"] for entry in runs}) == 3
+    assert run("--methods", "copy,oneseg", "--slices", "1", "--fresh").err.count("\n") == 6
+
+
+@pytest.mark.parametrize("protocol", ["ranged", "suggested", "volume"])
+def test_each_protocol_has_its_table(run, tmp_path: Path, protocol: str) -> None:
+    printed, _ = run("--protocol", protocol, "--methods", "oneseg")
+    assert f"### msd_hippocampus (dev), {protocol}, 1 painted" in printed
+    (entry, *_) = json.loads((tmp_path / "kept.json").read_text())["runs"]
+    assert entry["protocol"] == protocol
+    assert entry["together"] == ([1, 2] if protocol == "volume" else [])
+    if protocol == "ranged":
+        assert all(score["dice"] == score["extent_dice"] for score in entry["scores"])
+
+
+def test_together_is_kept_apart_from_one_by_one(run) -> None:
+    run("--slices", "1", "--methods", "copy")
+    together, progress = run("--slices", "1", "--methods", "copy", "--together")
+    assert progress.count("\n") == 3
+    assert "labels together" in together
+
+
+def test_effort_counts_slices(run, tmp_path: Path) -> None:
+    printed, progress = run("--protocol", "effort", "--methods", "contour,oneseg-evenly,oneseg-gap", "--labels", "1")
+    assert "|  | contour | oneseg-evenly | oneseg-gap |" in printed
+    assert "| slices to 0.95, median |" in printed
+    assert "| contour, anterior hippocampus | 3 | " in printed
+    assert progress.count("\n") == 9
+    entry = json.loads((tmp_path / "kept.json").read_text())["runs"][0]
+    assert [len(slices) for slices in entry["curves"][0]["painted"]][:3] == [1, 2, 3]
+    again = run("--protocol", "effort", "--methods", "contour,oneseg-evenly,oneseg-gap", "--labels", "1")
+    assert again == (printed, "")
+
+
+def test_the_worst_are_drawn(run, tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    run("--slices", "1", "--methods", "copy", "--pictures", folder, "--worst", 2)
+    (own,) = folder.iterdir()
+    assert own.name == "msd_hippocampus_largest_1_copy"
+    assert len(list(own.glob("0[12]_case?_2.png"))) == 2
+
+
+def test_data_that_are_not_at_hand_are_left_out(run) -> None:
+    printed, said = run("--split", "train", "--methods", "copy")
+    assert printed == ""
+    assert "There are no scans msd_hippocampus/train" in said
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--protocol", "effort", "--together"],
+        ["--protocol", "suggested", "--slices", "2"],
+        ["--methods", "oneseg-gap"],
+        ["--sets", "nothing"],
+    ],
+)
+def test_what_does_not_go_together_is_refused(accuracy: ModuleType, options: list[str]) -> None:
+    with pytest.raises(SystemExit):
+        accuracy.parse_options(options)
+
+
+def test_kept_runs_come_back_as_they_were(accuracy: ModuleType, tmp_path: Path) -> None:
+    from runs import Results, Run
+
+    group = Run("data", "dev", "effort", 12, (), "oneseg", "abc")
+    scores = OrganScore(1, 0.5, 0.625, 12.5, float("nan")), OrganScore(1, 0.75, 0.75, 0.0, 1.5)
+    curve = EffortCurve("a", 1, ((3,), (3, 7)), scores, 1.25)
+    results = Results(tmp_path / "kept.json", fresh=False)
+    run = Run("data", "dev", "effort", 12, (), "oneseg", "abc", "a")
+    results.add_curve(run, 1, curve)
+    results.add_curve(run, 2, None)
+    both = Run("data", "dev", "largest", 1, (1, 2), "oneseg", "abc", "a")
+    results.add(both, [1, 2], CaseResult("a", scores[1:], {1: (3,), 2: ()}, 2.0))
+
+    again = Results(tmp_path / "kept.json", fresh=False)
+    assert again.missing(run, [1, 2, 3]) == [3]
+    (kept,) = again.curves_of(group, [1])
+    assert kept.painted == curve.painted
+    assert str(kept.scores) == str(curve.scores)  # NaN is not equal to itself
+    assert again.missing(both, [1, 2]) == []
+    assert again.of(Run("data", "dev", "largest", 1, (1, 2), "oneseg", "abc"), [1])[0].scores == scores[1:]
+    assert again.of(Run("data", "dev", "largest", 1, (), "oneseg", "abc"), [1]) == []
+
+
+def test_runs_from_before_there_were_protocols_count(accuracy: ModuleType, tmp_path: Path) -> None:
+    from runs import Results, Run
+
+    old = {"data": "data", "case": "a", "method": "copy", "weights": None, "labels": [1], "seconds": 0.1, "scores": []}
+    path = tmp_path / "kept.json"
+    path.write_text(json.dumps({"runs": [old | {"slices": count} for count in (1, 3)]}))
+    results = Results(path, fresh=False)
+    assert results.missing(Run("data", "dev", "largest", 1, (), "copy", None, "a"), [1]) == []
+    assert results.missing(Run("data", "dev", "evenly", 3, (), "copy", None, "a"), [1]) == []
