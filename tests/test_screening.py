@@ -8,7 +8,8 @@ from napari_oneseg.config import ScreeningConfig
 from napari_oneseg.errors import InputError
 from napari_oneseg.features.extractor import FeatureStack
 from napari_oneseg.preprocessing import WorkingGrid
-from napari_oneseg.screening import checked_range, descriptors, rank_slices, representative_scores, representatives
+from napari_oneseg.screening import checked_range, rank_slices, representatives
+from napari_oneseg.screening.representative import descriptors, representative_scores
 
 
 def stack_of(vectors: np.ndarray, content: np.ndarray | None = None) -> FeatureStack:
@@ -17,6 +18,9 @@ def stack_of(vectors: np.ndarray, content: np.ndarray | None = None) -> FeatureS
     ripple = torch.tensor([1.0, -1.0]).repeat(2)  # features vary within a slice; the mean does not see it
     content = np.ones(len(vectors), np.float32) if content is None else content.astype(np.float32)
     return FeatureStack(maps + ripple, WorkingGrid((4, 4), (4, 4), 1), content)
+
+
+PAPERS = ScreeningConfig(score="representative")
 
 
 def random_vectors(count: int = 20, seed: int = 0) -> np.ndarray:
@@ -33,9 +37,9 @@ def slow_scores(vectors: np.ndarray) -> np.ndarray:
 
 
 def test_scores_are_the_papers_sum() -> None:
-    vectors = random_vectors()
-    stack = stack_of(vectors)
-    assert np.allclose(representative_scores(descriptors(stack)), slow_scores(vectors), atol=1e-5)
+    stack = stack_of(random_vectors())
+    vectors = descriptors(stack)
+    assert np.allclose(representative_scores(vectors), slow_scores(vectors), atol=1e-5)
     ranked = rank_slices(stack)
     assert ranked[0].index == int(slow_scores(vectors).argmax())
     assert [s.index for s in ranked] == np.argsort(-slow_scores(vectors)).tolist()
@@ -43,21 +47,21 @@ def test_scores_are_the_papers_sum() -> None:
 
 
 def test_a_range_is_a_set_of_its_own() -> None:
-    vectors = random_vectors()
-    ranked = rank_slices(stack_of(vectors), (4, 9))
-    expected = slow_scores(vectors[4:10])
+    stack = stack_of(random_vectors())
+    ranked = rank_slices(stack, (4, 9), PAPERS)
+    expected = slow_scores(descriptors(stack)[4:10])
     assert [s.index for s in ranked] == (4 + np.argsort(-expected)).tolist()
     assert ranked[0].score == pytest.approx(expected.max(), abs=1e-5)
-    assert [s.index for s in rank_slices(stack_of(vectors), (3, 3))] == [3]
+    assert [s.index for s in rank_slices(stack, (3, 3))] == [3]
 
 
 def test_background_is_never_suggested_and_does_not_count() -> None:
-    vectors = random_vectors(10)
     content = np.where(np.arange(10) < 4, 0.1, 1.0)
-    ranked = rank_slices(stack_of(vectors, content), config=ScreeningConfig(min_content=0.15))
+    stack = stack_of(random_vectors(10), content)
+    ranked = rank_slices(stack, config=ScreeningConfig(min_content=0.15))
     assert sorted(s.index for s in ranked) == [4, 5, 6, 7, 8, 9]
-    assert ranked[0].score == pytest.approx(slow_scores(vectors[4:]).max(), abs=1e-5)
-    assert len(rank_slices(stack_of(vectors, content), config=ScreeningConfig(min_content=0.05))) == 10
+    assert ranked[0].score == pytest.approx(slow_scores(descriptors(stack)[4:]).max(), abs=1e-5)
+    assert len(rank_slices(stack, config=ScreeningConfig(min_content=0.05))) == 10
 
 
 def test_a_range_of_background_is_refused() -> None:
@@ -91,7 +95,7 @@ def test_one_representative_per_cluster() -> None:
     assert [int(belongs[index]) for index in chosen] == [0, 1, 2]
     for index in chosen:
         members = np.flatnonzero(belongs == belongs[index])
-        assert index == members[slow_scores(vectors[members]).argmax()]
+        assert index == members[slow_scores(descriptors(stack)[members]).argmax()]
     assert representatives(stack, ScreeningConfig(clusters=3)) == chosen
 
 

@@ -175,14 +175,19 @@ class ScreeningConfig(Config):
 
     score: Literal["contained", "representative"] = param(
         "contained",
-        "What the slices of a range are ranked by: contained (how much of a slice begins and ends within the range), or "
-        "representative (how well it stands for the others, as in the paper). A whole scan is always ranked by the "
-        "latter.",
+        "What the slices of a range are ranked by: contained (how much of a slice begins and ends within the range) or "
+        "representative (how well it stands for the others, as in the paper), by which a whole scan is always ranked.",
     )
     clusters: int = param(6, "Clusters of slices per scan, one representative each, for self-learning.", ge=2, le=64)
     min_content: float = param(
         0.15,
         "A slice whose contrast is below this share of the scan's typical slice is background and never suggested.",
+        ge=0.0,
+        le=1.0,
+    )
+    least_gain: float = param(
+        0.005,
+        "Painting one more slice is worth it where it is expected to raise the Dice coefficient by this much.",
         ge=0.0,
         le=1.0,
     )

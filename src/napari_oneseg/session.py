@@ -12,7 +12,7 @@ import operator
 import os
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -26,36 +26,16 @@ from napari_oneseg.features.extractor import FeatureStack, compute_features
 from napari_oneseg.propagation.confidence import slice_confidence
 from napari_oneseg.propagation.correction import closed_range
 from napari_oneseg.propagation.propagate import LabelledSlice, propagate
-from napari_oneseg.screening import SliceSuggestion, checked_range, rank_slices
+from napari_oneseg.screening import NextSlice, SliceSuggestion, coarse_grey, locate, rank_next, rank_slices
 from napari_oneseg.session_file import SavedSession, load_session, save_session
+from napari_oneseg.session_result import Propagation, all_labels, present_result
 from napari_oneseg.session_state import History, SessionState
-from napari_oneseg.volume import Annotation, LabelArray, Volume, label_dtype, painted_image
+from napari_oneseg.slice_range import checked_range
+from napari_oneseg.volume import Annotation, LabelArray, Volume, painted_image
 
 __all__ = ["OneSegSession", "Propagation"]
 
 Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True, eq=False)
-class Propagation:
-    """A labelled volume.
-
-    Attributes
-    ----------
-    labels
-        Shape (n, rows, columns) in slice order, smallest fitting unsigned integers, 0 = background.
-    confidence
-        Same shape, float16, 0 to 1: margin of the decision times forward-backward agreement; 1 where painted.
-    slice_confidence
-        Shape (n,), float32: mean confidence of each slice where a label is or might be; NaN where neither.
-    volumes_ml
-        Volume of each label in mL.
-    """
-
-    labels: LabelArray
-    confidence: NDArray[np.float16]
-    slice_confidence: NDArray[np.float32]
-    volumes_ml: dict[int, float]
 
 
 class OneSegSession:
@@ -97,6 +77,7 @@ class OneSegSession:
         self.propagation = propagation or PropagationConfig()
         self._volume: Volume | None = None
         self._features: FeatureStack | None = None
+        self._grey: NDArray[np.float32] | None = None
         self._history = History()
 
     # The scan ----------------------------------------------------------------------------------------------------
@@ -107,7 +88,7 @@ class OneSegSession:
         A cancelled or failed call leaves the session as it was.
         """
         features = compute_features(volume, self.weights.network, self.weights.preprocessing, self.device, progress)
-        self._volume, self._features = volume, features
+        self._volume, self._features, self._grey = volume, features, None
         self._history = History()
 
     @property
@@ -143,6 +124,47 @@ class OneSegSession:
             How many to return at most.
         """
         return rank_slices(self.features, slice_range, self.screening)[:top]
+
+    def locate(self, index: int, row: int, column: int) -> tuple[int, int]:
+        """Return roughly the first and the last slice of what lies at a place, both included.
+
+        Parameters
+        ----------
+        index, row, column
+            A voxel well within the target, in slice order; an InputError says if it lies outside the scan.
+        """
+        if self._grey is None:
+            self._grey = coarse_grey(self.volume, self.features, self.weights.preprocessing)
+        return locate(self.features, self._grey, (index, row, column))
+
+    def suggest_next(
+        self, slice_range: tuple[int, int] | None = None, label: int | None = None, top: int | None = None
+    ) -> list[NextSlice]:
+        """Return the slices that would gain most if they were painted next, best first; none where all are known.
+
+        If even the first one is not ``worth_it``, little is left to gain by painting.
+
+        Parameters
+        ----------
+        slice_range
+            First and last slice to choose from, both included.
+        label
+            The label to improve, by default all of them.
+        top
+            How many to return at most.
+
+        Raises
+        ------
+        SessionError
+            If nothing was propagated yet.
+        AnnotationError
+            If the label was painted nowhere.
+        """
+        if not self._state.results:
+            raise SessionError("Nothing was propagated yet: call propagate first, then see where one more slice helps.")
+        now, voxel_ml = self.result(), self.volume.voxel_ml
+        settings = slice_range, label, self.screening
+        return rank_next(now.labels, now.confidence, self.annotation, voxel_ml, *settings)[:top]
 
     # What the user makes -----------------------------------------------------------------------------------------
 
@@ -233,9 +255,8 @@ class OneSegSession:
     @property
     def labels(self) -> LabelArray:
         """All labels as they are now, painted ones included, shape (n, rows, columns), unsigned integers."""
-        images = [self._slice_labels(index) for index in range(self.volume.n_slices)]
-        dtype = label_dtype(max(int(image.max(initial=0)) for image in images))
-        return np.stack(images).astype(dtype, copy=False)
+        count, rows, columns = self.volume.slices.shape
+        return all_labels(self._state, (count, rows, columns))
 
     def _slice_labels(self, index: int) -> LabelArray:
         rows, columns = self.volume.slices.shape[1:]
@@ -295,21 +316,7 @@ class OneSegSession:
 
     def result(self) -> Propagation:
         """Return the labels as they are now, with confidence and volumes."""
-        volume, labels = self.volume, self.labels
-        confidence = np.ones(labels.shape, np.float16)
-        scores = np.full(len(labels), np.nan, np.float32)
-        settled = self.annotation.complete
-        for index, result in self._state.results.items():
-            if index not in settled:
-                confidence[index] = result.confidence
-                scores[index] = result.score
-        for index, image in self._state.painted.items():
-            confidence[index][image > 0] = 1.0
-        for index in settled | (self._state.painted.keys() - self._state.results.keys()):
-            scores[index] = 1.0 if labels[index].any() else np.nan
-        counts = zip(*np.unique(labels[labels > 0], return_counts=True), strict=True)
-        volumes = {int(value): float(count * volume.voxel_ml) for value, count in counts}
-        return Propagation(labels, confidence, scores, volumes)
+        return present_result(self._state, self.volume)
 
     def _protected(self, result: LabelledSlice, chosen: frozenset[int]) -> LabelledSlice:
         """Merge a result for some labels into the present slice without touching the voxels of the others."""

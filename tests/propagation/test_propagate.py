@@ -251,3 +251,17 @@ def test_a_floor_for_the_whole_engine() -> None:
     assert copied[0] < 0.6
     assert min(scores) > 0.85
     assert np.mean(scores) > 0.93
+
+
+def test_an_empty_slice_ends_a_label_without_fading_it_before() -> None:
+    """It says that the label is not there, and nothing about where between it and the painted slice the label ends."""
+    stack = moving_stack(9, shift=(0, 0))
+    image = disc((40, 40), (20, 20), 6).astype(np.uint8)
+    alone = propagate(stack, Annotation({1: image}))
+    bounded = propagate(stack, Annotation({1: image, 7: np.zeros_like(image)}, frozenset({7})))
+    for index in range(7):
+        assert np.array_equal(bounded[index].labels, alone[index].labels), index
+    assert not bounded[7].labels.any()
+    above = propagate(stack, Annotation({1: np.zeros_like(image), 7: image}, frozenset({1})))
+    assert all(np.array_equal(above[index].labels, image) for index in range(2, 8))
+    assert not above[1].labels.any()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -35,6 +36,8 @@ __all__ = ["command"]
 
 DOUBTFUL = 3
 """How many of the least certain slices are named."""
+NEXT = 3
+"""How many slices are suggested to be painted next."""
 
 
 @config_options("propagation", PropagationConfig)
@@ -97,6 +100,7 @@ def command(
         if figure:
             _draw(figure, session, result)
     record = propagation_record(session, result, chosen, direction, stages.seconds)
+    record["next"] = [asdict(entry) for entry in session.suggest_next(chosen, top=NEXT)]
     if report:
         write_json(report, record)
     if as_json:
@@ -169,4 +173,18 @@ def _print_summary(record: dict[str, Any]) -> None:
             f"Mean confidence: {sum(scores.values()) / len(scores):.2f}. Look first at slices "
             f"{', '.join(f'{index} ({scores[index]:.2f})' for index in doubtful)}."
         )
+    if record["next"]:
+        console.print(_next_line(record["next"]))
     console.print(f"{seconds:.1f} s on {record['device']}, weights {record['weights']['name']}.")
+
+
+def _next_line(suggestions: list[dict[str, Any]]) -> str:
+    """Say where one more painted slice would help, and whether it is worth it."""
+    best, others = suggestions[0], [entry for entry in suggestions[1:] if entry["worth_it"]]
+    if not best["worth_it"]:
+        return f"Little is left to gain: painting slice {best['index']} as well would raise Dice by {best['gain']:.3f}."
+    line = (
+        f"Paint slice {best['index']} next: it should raise Dice by {best['gain']:.3f} and put "
+        f"{best['corrected_ml']:.1f} mL right, most of label {best['label']}."
+    )
+    return line + (f" After that {', '.join(str(entry['index']) for entry in others)}." if others else "")

@@ -10,6 +10,7 @@ import typer
 from napari_oneseg.cli.console import Stages, print_json, results_console
 from napari_oneseg.cli.options import Axis, Device, Image, Json, Overwrite, Range, Threads, WeightsFile, parse_range
 from napari_oneseg.cli.outputs import check_outputs
+from napari_oneseg.errors import InputError
 from napari_oneseg.files import replacing
 
 __all__ = ["command"]
@@ -18,6 +19,10 @@ __all__ = ["command"]
 def command(
     image: Image,
     slice_range: Range = None,
+    point: Annotated[
+        str | None,
+        typer.Option(metavar="SLICE,ROW,COLUMN", help="A voxel in the target, which gives a rough range of slices."),
+    ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many slices to list.")] = 5,
     figure: Annotated[
         Path | None, typer.Option(metavar="OUT.png", help="Also draw the best slice and all scores.")
@@ -29,23 +34,30 @@ def command(
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
-    """Rank the slices of a scan by how well each stands for the others: paint the first one."""
-    chosen = parse_range(slice_range)
+    """Rank the slices of a scan, or of the target's range, for painting: paint the first one."""
+    chosen, clicked = parse_range(slice_range), _parse_point(point)
+    if chosen and clicked:
+        raise InputError("Give --range or --point, not both: the point gives a range.")
     if figure:
         check_outputs({figure: (".png",)}, [image], overwrite)
 
     from napari_oneseg.io import read_volume
-    from napari_oneseg.screening import checked_range
+    from napari_oneseg.screening import checked_range, checked_voxel
     from napari_oneseg.session import OneSegSession
 
     session = OneSegSession(weights, device, threads)
     stages = Stages()
     with stages.stage("read", "Reading the scan"):
         volume = read_volume(image, axis)
-    first, last = checked_range(chosen, volume.n_slices)
+    chosen = chosen and checked_range(chosen, volume.n_slices)
+    clicked = clicked and checked_voxel(clicked, volume.slices.shape)
     with stages.stage("features", "Computing features") as progress:
         session.set_volume(volume, progress)
-    ranked = session.suggest_slices((first, last))
+    with stages.stage("suggest", "Looking for slices"):
+        if clicked:
+            chosen = session.locate(*clicked)
+        ranked = session.suggest_slices(chosen)
+    first, last = checked_range(chosen, volume.n_slices)
     if figure:
         from napari_oneseg.figures import suggestion_figure
 
@@ -56,6 +68,7 @@ def command(
             {
                 "suggestions": [{"index": entry.index, "score": entry.score} for entry in ranked[:top]],
                 "range": [first, last],
+                "point": clicked,
                 "slice_axis": volume.axis,
                 "slices": volume.n_slices,
                 "seconds": stages.seconds,
@@ -68,5 +81,17 @@ def command(
     for rank, entry in enumerate(ranked[:top], start=1):
         table.add_row(str(rank), str(entry.index), f"{entry.score:.4f}", style="bold" if rank == 1 else None)
     console = results_console()
+    if clicked:
+        console.print(f"What lies there spans roughly slices {first} to {last}.")
     console.print(f"Worth painting among slices {first} to {last}, best first:")
     console.print(table)
+
+
+def _parse_point(text: str | None) -> tuple[int, int, int] | None:
+    """Read ``SLICE,ROW,COLUMN``; None stays None."""
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if len(parts) != 3 or not all(part.isascii() and part.isdecimal() for part in parts):
+        raise InputError(f"--point must be SLICE,ROW,COLUMN, counted from 0, for instance 20,130,95, got {text!r}.")
+    return int(parts[0]), int(parts[1]), int(parts[2])

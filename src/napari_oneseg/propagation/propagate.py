@@ -16,7 +16,7 @@ from napari_oneseg.features.extractor import FeatureStack
 from napari_oneseg.preprocessing import WorkingGrid
 from napari_oneseg.propagation.confidence import slice_confidence, voxel_confidence
 from napari_oneseg.propagation.sweep import Carried, PaintedMaps, sweep
-from napari_oneseg.screening import checked_range
+from napari_oneseg.slice_range import checked_range
 from napari_oneseg.volume import Annotation, label_dtype
 
 __all__ = ["LabelledSlice", "propagate"]
@@ -114,7 +114,7 @@ def propagate(
                 arrived[way][index] = None if carried is None else _halved(carried)
                 report()
 
-    anchors = _anchor_table(annotation, values, first, last)
+    anchors = [_Anchors.of(annotation, value, first, last) for value in values]
     results = []
     for index in range(first, last + 1):
         carried = _blend(arrived["up"].pop(index, None), arrived["down"].pop(index, None), index, anchors)
@@ -141,26 +141,44 @@ def _halved(carried: Carried) -> Carried:
     return Carried(carried.labels.half(), carried.reliability.half())
 
 
-def _anchor_table(annotation: Annotation, values: tuple[int, ...], first: int, last: int) -> list[NDArray[np.int64]]:
-    return [np.array([a for a in annotation.anchors(value) if first <= a <= last], dtype=np.int64) for value in values]
+@dataclass(frozen=True)
+class _Anchors:
+    """Slices of the range on which one label is settled, ascending, and which of them show it."""
+
+    indices: tuple[int, ...]
+    shown: frozenset[int]
+
+    @classmethod
+    def of(cls, annotation: Annotation, value: int, first: int, last: int) -> _Anchors:
+        indices = tuple(a for a in annotation.anchors(value) if first <= a <= last)
+        return cls(indices, frozenset(a for a in indices if (annotation.slices[a] == value).any()))
+
+    def share_from_below(self, index: int) -> float:
+        """Return how much of the label on a slice comes from the anchor below it, 0 to 1; the rest from above.
+
+        It falls linearly from one anchor to the other. But an anchor that shows nothing of the label does not tell
+        where between the two it ends: there the label comes from the other one alone, and ends where it ends.
+        """
+        below = max((a for a in self.indices if a <= index), default=None)
+        above = min((a for a in self.indices if a >= index), default=None)
+        if below is None or above is None:
+            return 0.0 if below is None else 1.0
+        if below == above:
+            return 0.5
+        if index not in (below, above) and (below in self.shown) != (above in self.shown):
+            return 1.0 if below in self.shown else 0.0
+        return (above - index) / (above - below)
 
 
-def _blend(up: Carried | None, down: Carried | None, index: int, anchors: list[NDArray[np.int64]]) -> Carried | None:
+def _blend(up: Carried | None, down: Carried | None, index: int, anchors: list[_Anchors]) -> Carried | None:
     """Blend what came from below and from above.
 
-    Each side counts with its closeness, falling linearly to 0 at the other anchor, times its reliability.
+    Each side counts with its share, by closeness, times its reliability.
     """
     if up is None or down is None:
         only = up if down is None else down
         return None if only is None else Carried(only.labels.float(), only.reliability.float())
-    shares = []
-    for table in anchors:
-        below, above = table[table <= index], table[table >= index]
-        if not len(below) or not len(above):
-            shares.append(1.0 if len(below) else 0.0)
-        else:
-            gap = int(above[0] - below[-1])
-            shares.append((int(above[0]) - index) / gap if gap else 0.5)
+    shares = [of_label.share_from_below(index) for of_label in anchors]
     share = torch.tensor(shares, device=up.labels.device)[:, None, None]
     up_reliability, down_reliability = up.reliability.float(), down.reliability.float()
     # A little is added, so that closeness alone decides where neither side can be trusted.
