@@ -228,14 +228,14 @@ def test_a_full_gpu_hands_over_to_the_cpu(monkeypatch: pytest.MonkeyPatch) -> No
     session = new_session()
     session.annotate(6, BOTH)
     session._features = type("OnGpu", (), {"maps": torch.empty(1, device="meta"), "to": lambda *_: STACK})()  # type: ignore[assignment]
-    real = session_module.propagate
+    real = session_module.propagate_slices
 
     def full(stack: FeatureStack, *args: object) -> object:
         if stack is not STACK:
             raise torch.OutOfMemoryError("full")
         return real(stack, *args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(session_module, "propagate", full)
+    monkeypatch.setattr(session_module, "propagate_slices", full)
     with pytest.warns(UserWarning, match="the CPU is used instead"):
         assert session.propagate().labels.any()
     assert session.features is STACK

@@ -11,7 +11,7 @@ from __future__ import annotations
 import operator
 import os
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -23,11 +23,11 @@ from napari_oneseg.config import Direction, PropagationConfig, ScreeningConfig
 from napari_oneseg.device import choose_device, is_out_of_memory
 from napari_oneseg.errors import AnnotationError, InputError, SessionError
 from napari_oneseg.features.extractor import FeatureStack, compute_features
-from napari_oneseg.propagation.confidence import slice_confidence
 from napari_oneseg.propagation.correction import closed_range
-from napari_oneseg.propagation.propagate import LabelledSlice, propagate
+from napari_oneseg.propagation.propagate import LabelledSlice, propagate_slices
 from napari_oneseg.screening import NextSlice, SliceSuggestion, coarse_grey, locate, rank_next, rank_slices
 from napari_oneseg.session_file import SavedSession, load_session, save_session
+from napari_oneseg.session_job import PropagationJob, joined, protecting
 from napari_oneseg.session_result import Propagation, all_labels, present_result
 from napari_oneseg.session_state import History, SessionState
 from napari_oneseg.slice_range import checked_range
@@ -160,13 +160,19 @@ class OneSegSession:
         AnnotationError
             If the label was painted nowhere.
         """
-        if not self._state.results:
+        state = self._state
+        if not state.results:
             raise SessionError("Nothing was propagated yet: call propagate first, then see where one more slice helps.")
-        now, voxel_ml = self.result(), self.volume.voxel_ml
+        now, voxel_ml = present_result(state, self.volume), self.volume.voxel_ml
         settings = slice_range, label, self.screening
-        return rank_next(now.labels, now.confidence, self.annotation, voxel_ml, *settings)[:top]
+        return rank_next(now.labels, now.confidence, state.annotation, voxel_ml, *settings)[:top]
 
     # What the user makes -----------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> SessionState:
+        """All that was made, as it is now; a later change leaves this object as it is."""
+        return self._history.present
 
     @property
     def annotation(self) -> Annotation:
@@ -208,23 +214,66 @@ class OneSegSession:
 
     def correct(self, index: int, image: LabelArray) -> None:
         """Replace a slice's labels, all of them: from now on the slice is an anchor for every label."""
-        self._set_painted({index: image}, complete={index})
+        self._set_painted({index: image}, complete={index}, done=f"correcting slice {index}")
+
+    def paint(self, index: int, image: LabelArray) -> bool:
+        """Take a slice as the user has left it after a stroke, whatever it was before; return whether it changed.
+
+        Where nothing was propagated, this is painting. On a propagated slice it is a correction, and all labels of the
+        slice count. On a slice that was painted only in part, what is added joins what was painted. A frozen slice
+        stays frozen as it is now: it is protected from propagation, not from the user.
+
+        Parameters
+        ----------
+        index
+            Slice index.
+        image
+            All labels of the slice, shape (rows, columns), integers, 0 = background.
+
+        Raises
+        ------
+        AnnotationError
+            If the image does not fit the scan.
+        """
+        index = self._checked_index(index)
+        rows, columns = self.volume.slices.shape[1:]
+        checked = painted_image(image, (rows, columns))
+        before = self._slice_labels(index)
+        different = checked != before
+        if not different.any():
+            return False
+        state, done = self._state, f"painting on slice {index}"
+        if index in state.frozen:
+            after = replace(state, frozen={**state.frozen, index: checked})
+            self._change(after, [index], done)
+        elif index not in state.results:
+            self._set_painted({index: checked}, {index} & state.complete, done)
+        elif (
+            index in state.painted
+            and index not in state.complete
+            and not (before[different] > 0)[checked[different] == 0].any()
+        ):
+            added = np.where(different, checked, state.painted[index])
+            self._set_painted({index: added}, (), done)
+        else:
+            self._set_painted({index: checked}, {index}, f"correcting slice {index}")
+        return True
 
     def freeze(self, index: int) -> None:
         """Accept a slice as it is: it becomes an anchor for every label, and nothing changes it any more."""
         index = self._checked_index(index)
         if index not in self._state.frozen:
             frozen = {**self._state.frozen, index: self._slice_labels(index)}
-            self._change(replace(self._state, frozen=frozen), [index])
+            self._change(replace(self._state, frozen=frozen), [index], f"accepting slice {index}")
 
     def unfreeze(self, index: int) -> None:
         """Let a frozen slice be changed again; what was painted on it before stays painted."""
         if index not in self._state.frozen:
             return
         frozen = {k: v for k, v in self._state.frozen.items() if k != index}
-        self._change(replace(self._state, frozen=frozen), [index])
+        self._change(replace(self._state, frozen=frozen), [index], f"re-opening slice {index}")
 
-    def _set_painted(self, slices: Mapping[int, LabelArray], complete: Iterable[int]) -> None:
+    def _set_painted(self, slices: Mapping[int, LabelArray], complete: Iterable[int], done: str = "painting") -> None:
         slices = {self._checked_index(index): image for index, image in slices.items()}
         complete = frozenset(self._checked_index(index) for index in complete)
         painted = dict(self._state.painted)
@@ -238,10 +287,10 @@ class OneSegSession:
             else:
                 painted.pop(index, None)
         kept = (self._state.complete - set(slices)) | complete
-        self._change(replace(self._state, painted=painted, complete=kept & set(painted)), slices)
+        self._change(replace(self._state, painted=painted, complete=kept & set(painted)), slices, done)
 
-    def _change(self, after: SessionState, reopen: Iterable[int]) -> None:
-        self._history.push(after.reopening(self._state, reopen, self.volume.n_slices))
+    def _change(self, after: SessionState, reopen: Iterable[int], done: str) -> None:
+        self._history.push(after.reopening(self._state, reopen, self.volume.n_slices), done)
 
     def _checked_index(self, index: int) -> int:
         """Return the index as a plain integer, which a session file can hold."""
@@ -287,17 +336,8 @@ class OneSegSession:
         AnnotationError
             If nothing is painted in the range.
         """
-        first, last = checked_range(slice_range, self.volume.n_slices)
-        chosen = None if labels is None else frozenset(labels)
-        annotation = self.annotation if chosen is None else self.annotation.only(chosen)
-        results = self._run(annotation, (first, last), direction, progress)
-        merged = dict(self._state.results)
-        for result in results:
-            merged[result.index] = result if chosen is None else self._protected(result, chosen)
-        # With some labels only, the others are as old as before.
-        renewed = range(first, last + 1) if chosen is None or chosen >= set(self.annotation.labels) else ()
-        stale = self._state.stale - set(renewed)
-        self._history.push(replace(self._state, results=merged, stale=stale, direction=direction))
+        job = self.begin(slice_range, direction, labels)
+        self.take(job, self.compute(job, progress))
         return self.result()
 
     def update(self, progress: Progress | None = None) -> Propagation:
@@ -305,45 +345,88 @@ class OneSegSession:
 
         All labels travel, in the direction of the last propagation. Raises and cancels like :meth:`propagate`.
         """
-        state = self._state
-        if state.stale:
-            annotation = state.annotation
-            span = closed_range(annotation, min(state.stale), max(state.stale))
-            results = self._run(annotation, span, state.direction, progress)
-            renewed = {result.index: result for result in results if result.index in state.stale}
-            self._history.push(replace(state, results={**state.results, **renewed}, stale=frozenset()))
+        job = self.begin_update()
+        if job is not None:
+            self.take(job, self.compute(job, progress))
         return self.result()
 
     def result(self) -> Propagation:
         """Return the labels as they are now, with confidence and volumes."""
         return present_result(self._state, self.volume)
 
-    def _protected(self, result: LabelledSlice, chosen: frozenset[int]) -> LabelledSlice:
-        """Merge a result for some labels into the present slice without touching the voxels of the others."""
-        present = self._slice_labels(result.index)
-        others = (present > 0) & ~np.isin(present, list(chosen))
-        before = self._state.results.get(result.index)
-        labels = np.where(others, present, result.labels)
-        confidence = np.where(others, np.float16(1.0) if before is None else before.confidence, result.confidence)
-        return LabelledSlice(result.index, labels, confidence, slice_confidence(labels, confidence, labels > 0))
+    # The same in parts, for a viewer that computes in the background -----------------------------------------------
 
-    def _run(
-        self, annotation: Annotation, slice_range: tuple[int, int], direction: Direction, progress: Progress | None
-    ) -> list[LabelledSlice]:
+    def begin(
+        self,
+        slice_range: tuple[int, int] | None = None,
+        direction: Direction = "both",
+        labels: Iterable[int] | None = None,
+    ) -> PropagationJob:
+        """Return what :meth:`propagate` would set out from now; nothing is computed. Raises like it."""
+        span = checked_range(slice_range, self.volume.n_slices)
+        chosen = None if labels is None else frozenset(labels)
+        annotation = self.annotation if chosen is None else self.annotation.only(chosen)
+        return PropagationJob(self._state, annotation, span, direction, chosen)
+
+    def begin_update(self) -> PropagationJob | None:
+        """Return what :meth:`update` would set out from now, None if nothing is stale."""
+        state = self._state
+        if not state.stale:
+            return None
+        span = closed_range(state.annotation, min(state.stale), max(state.stale))
+        return PropagationJob(state, state.annotation, span, state.direction, only=state.stale)
+
+    def compute(self, job: PropagationJob, progress: Progress | None = None) -> Iterator[LabelledSlice]:
+        """Compute a job, slice by slice as they are ready; the session's state is neither read nor changed.
+
+        It may run in another thread, while this one paints. Raises like :meth:`propagate`.
+        """
+        given = job.annotation, job.slice_range, job.direction, self.propagation, progress
         try:
-            return propagate(self.features, annotation, slice_range, direction, self.propagation, progress)
+            yield from propagate_slices(self.features, *given)
         except RuntimeError as error:
             if self.features.maps.device.type == "cpu" or not is_out_of_memory(error):
                 raise
-        warnings.warn(f"The memory of {self.device} is full; the CPU is used instead, which is slower.", stacklevel=3)
+        else:
+            return
+        warnings.warn(f"The memory of {self.device} is full; the CPU is used instead, which is slower.", stacklevel=2)
         self._features = self.features.to(torch.device("cpu"))
-        return propagate(self.features, annotation, slice_range, direction, self.propagation, progress)
+        yield from propagate_slices(self.features, *given)
+
+    def preview(self, job: PropagationJob, result: LabelledSlice) -> LabelArray:
+        """Return the labels, (rows, columns), that a slice would show if the job's result for it were taken now."""
+        rows, columns = self.volume.slices.shape[1:]
+        if job.only is not None and result.index not in job.only:
+            return self._slice_labels(result.index)
+        merged = protecting(job, self._state, result, (rows, columns))
+        return replace(self._state, results={result.index: merged}).labels_on(result.index, (rows, columns))
+
+    def take(self, job: PropagationJob, results: Iterable[LabelledSlice]) -> None:
+        """Take over what a job has computed, or the part of it that was ready, as one step of the history.
+
+        What was painted since the job began stays, and the slices that it reaches become stale again.
+        """
+        found = {result.index: result for result in results}
+        if found:
+            count, rows, columns = self.volume.slices.shape
+            after = joined(job, self._state, found.values(), (count, rows, columns))
+            self._history.push(after, "propagation" if job.only is None else "renewed propagation")
 
     # History -----------------------------------------------------------------------------------------------------
 
     @property
     def _state(self) -> SessionState:
         return self._history.present
+
+    @property
+    def undoable(self) -> str:
+        """What :meth:`undo` would take back, in a few words; empty where there is nothing."""
+        return self._history.undoable
+
+    @property
+    def redoable(self) -> str:
+        """What :meth:`redo` would make again, in a few words; empty where there is nothing."""
+        return self._history.redoable
 
     def undo(self) -> bool:
         """Take the last change back, a whole propagation at once; return whether there was one."""

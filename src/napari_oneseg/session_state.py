@@ -68,6 +68,16 @@ class SessionState:
         # Where nothing was propagated yet, nothing is out of date.
         return replace(self, stale=(frozenset(stale) & before.results.keys()) - self.frozen.keys())
 
+    def repainted(self, after: SessionState) -> frozenset[int]:
+        """Return the slices on which what was painted or frozen differs from a later state's."""
+        differing = _differing(self.painted, after.painted) | _differing(self.frozen, after.frozen)
+        return differing | (self.complete ^ after.complete)
+
+    def changed(self, after: SessionState) -> frozenset[int]:
+        """Return the slices on which anything differs from another state: what has to be shown anew."""
+        stale = self.stale ^ after.stale
+        return self.repainted(after) | _differing(self.results, after.results) | stale
+
     def fits(self, count: int, shape: tuple[int, int]) -> bool:
         """Return whether all slices lie in a scan of ``count`` slices of that shape (rows, columns)."""
         images = [*self.painted.values(), *self.frozen.values(), *(result.labels for result in self.results.values())]
@@ -89,43 +99,63 @@ class SessionState:
         return np.where(painted > 0, painted, result.labels)
 
 
+def _differing(one: Mapping[int, object], other: Mapping[int, object]) -> frozenset[int]:
+    """Return the indices whose entries are not the same object: a change always makes a new one."""
+    return frozenset(index for index in one.keys() | other.keys() if one.get(index) is not other.get(index))
+
+
 class History:
-    """The present state with those before it and those that were taken back."""
+    """The present state with those before it and those that were taken back, each with what was done to reach it."""
 
     def __init__(self, present: SessionState | None = None) -> None:
         self.present = present or SessionState()
-        self._past: list[SessionState] = []
-        self._future: list[SessionState] = []
+        self._past: list[tuple[SessionState, str]] = []
+        self._future: list[tuple[SessionState, str]] = []
 
     def __len__(self) -> int:
         """Return how many steps can be taken back."""
         return len(self._past)
 
-    def push(self, state: SessionState) -> None:
-        """Make ``state`` the present one."""
-        self._past.append(self.present)
+    @property
+    def undoable(self) -> str:
+        """What :meth:`undo` would take back, in a few words; empty where there is nothing."""
+        return self._past[-1][1] if self._past else ""
+
+    @property
+    def redoable(self) -> str:
+        """What :meth:`redo` would make again; empty where there is nothing."""
+        return self._future[-1][1] if self._future else ""
+
+    def push(self, state: SessionState, done: str) -> None:
+        """Make ``state`` the present one; ``done`` says in a few words what led to it."""
+        self._past.append((self.present, done))
         self._future.clear()
         self.present = state
         while len(self._past) > 1 and self.nbytes() > HISTORY_BYTES:
             self._past.pop(0)
 
     def nbytes(self) -> int:
-        """Return the memory of all past results; what states share is counted once."""
-        sizes = {id(r): r.labels.nbytes + r.confidence.nbytes for state in self._past for r in state.results.values()}
+        """Return the memory of all past slices; what states share is counted once."""
+        sizes = {}
+        for state, _ in self._past:
+            sizes.update({id(r): r.labels.nbytes + r.confidence.nbytes for r in state.results.values()})
+            sizes.update({id(image): image.nbytes for image in (*state.painted.values(), *state.frozen.values())})
         return sum(sizes.values())
 
     def undo(self) -> bool:
         """Go one step back; return whether there was one."""
         if not self._past:
             return False
-        self._future.append(self.present)
-        self.present = self._past.pop()
+        before, done = self._past.pop()
+        self._future.append((self.present, done))
+        self.present = before
         return True
 
     def redo(self) -> bool:
         """Go one step forward again; return whether there was one."""
         if not self._future:
             return False
-        self._past.append(self.present)
-        self.present = self._future.pop()
+        after, done = self._future.pop()
+        self._past.append((self.present, done))
+        self.present = after
         return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,7 @@ from napari_oneseg.propagation.sweep import Carried, PaintedMaps, sweep
 from napari_oneseg.slice_range import checked_range
 from napari_oneseg.volume import Annotation, label_dtype
 
-__all__ = ["LabelledSlice", "propagate"]
+__all__ = ["LabelledSlice", "propagate", "propagate_slices"]
 
 # Positions with less label probability than this do not count when a slice's confidence is averaged.
 _PRESENCE = 0.1
@@ -47,7 +47,6 @@ class LabelledSlice:
     score: float
 
 
-@torch.inference_mode()
 def propagate(
     stack: FeatureStack,
     annotation: Annotation,
@@ -87,6 +86,24 @@ def propagate(
     AnnotationError
         If nothing is painted within the range.
     """
+    found = propagate_slices(stack, annotation, slice_range, direction, config, progress)
+    return sorted(found, key=lambda result: result.index)
+
+
+@torch.inference_mode()
+def propagate_slices(
+    stack: FeatureStack,
+    annotation: Annotation,
+    slice_range: tuple[int, int] | None = None,
+    direction: Direction = "both",
+    config: PropagationConfig | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Iterator[LabelledSlice]:
+    """Do what :func:`propagate` does, and give each slice as soon as nothing can change it any more.
+
+    The slices beyond the last painted one come first, then all others downwards. Parameters and errors are those of
+    :func:`propagate`; an error comes with the first slice.
+    """
     config = config or PropagationConfig()
     first, last = checked_range(slice_range, len(stack.maps))
     images = {index: image for index, image in annotation.slices.items() if first <= index <= last}
@@ -99,27 +116,24 @@ def propagate(
     }
     visits = 2 * (last - first + 1) if direction == "both" else last - first + 1
     visited = 0
-
-    def report() -> None:
-        nonlocal visited
-        visited += 1
-        if progress is not None:
-            progress(visited, visits)
-
-    ways = {"up": range(first, last + 1), "down": range(last, first - 1, -1)}
-    arrived: dict[str, dict[int, Carried | None]] = {"up": {}, "down": {}}
-    for way, order in ways.items():
-        if direction in ("both", way):
-            for index, carried in sweep(stack.maps, order, painted, config, stack.null_bias, stack.refinement):
-                arrived[way][index] = None if carried is None else _halved(carried)
-                report()
-
     anchors = [_Anchors.of(annotation, value, first, last) for value in values]
-    results = []
-    for index in range(first, last + 1):
-        carried = _blend(arrived["up"].pop(index, None), arrived["down"].pop(index, None), index, anchors)
-        results.append(_decide(index, carried, images.get(index), index in annotation.complete, values, stack.grid))
-    return results
+    ways: dict[str, range] = {"up": range(first, last + 1), "down": range(last, first - 1, -1)}
+    ways = {way: order for way, order in ways.items() if direction in ("both", way)}
+    from_below: dict[int, Carried | None] = {}
+    for way, order in ways.items():
+        for index, carried in sweep(stack.maps, order, painted, config, stack.null_bias, stack.refinement):
+            visited += 1
+            if progress is not None:
+                progress(visited, visits)
+            arrived = None if carried is None else _halved(carried)
+            if direction == "both" and way == "up" and index <= max(images):
+                from_below[index] = arrived
+                continue
+            if direction == "both" and way == "down" and index not in from_below:
+                continue  # the sweep upwards has given it: nothing comes from above
+            blended = _blend(from_below.pop(index, None), arrived, index, anchors)
+            complete = index in annotation.complete
+            yield _decide(index, blended, images.get(index), complete, values, stack.grid)
 
 
 def _painted_maps(

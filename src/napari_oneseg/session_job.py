@@ -1,0 +1,93 @@
+"""A propagation on its way: what it sets out from, and how its results join what was made meanwhile.
+
+Computing and taking over are apart, so that a viewer can compute in the background while the user paints on: computing
+reads a state that never changes, taking over is quick and decides slice by slice what still holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from napari_oneseg.config import Direction
+from napari_oneseg.propagation.confidence import slice_confidence
+from napari_oneseg.propagation.propagate import LabelledSlice
+from napari_oneseg.session_state import SessionState
+from napari_oneseg.volume import Annotation, LabelArray
+
+__all__ = ["PropagationJob", "joined", "protecting"]
+
+
+@dataclass(frozen=True, eq=False)
+class PropagationJob:
+    """What a propagation sets out from; see :meth:`~napari_oneseg.session.OneSegSession.begin`.
+
+    Attributes
+    ----------
+    before
+        All that was made when it began.
+    annotation
+        What travels.
+    slice_range
+        First and last slice to compute, both included.
+    direction
+        In which direction labels travel.
+    chosen
+        The labels that travel, None for all.
+    only
+        The slices whose results are wanted, None for all of the range.
+    """
+
+    before: SessionState
+    annotation: Annotation
+    slice_range: tuple[int, int]
+    direction: Direction
+    chosen: frozenset[int] | None = None
+    only: frozenset[int] | None = None
+
+
+def joined(
+    job: PropagationJob, present: SessionState, results: Iterable[LabelledSlice], shape: tuple[int, int, int]
+) -> SessionState:
+    """Return the present state with the results of a job, all of them or those that were ready.
+
+    A slice that what was painted since the job began reaches becomes stale again.
+
+    Parameters
+    ----------
+    job, present
+        The job, and the state now.
+    results
+        What it has computed.
+    shape
+        Slices, rows and columns of the scan.
+    """
+    found = [result for result in results if job.only is None or result.index in job.only]
+    merged = dict(present.results)
+    for result in found:
+        merged[result.index] = protecting(job, present, result, shape[1:])
+    stale = present.stale
+    # With some labels only, the others are as old as before.
+    if job.chosen is None or job.chosen >= set(job.before.annotation.labels):
+        stale = stale - {result.index for result in found}
+    after = replace(present, results=merged, stale=stale, direction=job.direction)
+    repainted = job.before.repainted(present)
+    if not repainted:
+        return after
+    return after.reopening(replace(job.before, results=merged, stale=stale), repainted, shape[0])
+
+
+def protecting(
+    job: PropagationJob, present: SessionState, result: LabelledSlice, shape: tuple[int, int]
+) -> LabelledSlice:
+    """Merge a result for some labels into the present slice without touching the voxels of the others."""
+    if job.chosen is None:
+        return result
+    labels_now = present.labels_on(result.index, shape)
+    others = (labels_now > 0) & ~np.isin(labels_now, list(job.chosen))
+    before = present.results.get(result.index)
+    labels: LabelArray = np.where(others, labels_now, result.labels)
+    confidence = np.where(others, np.float16(1.0) if before is None else before.confidence, result.confidence)
+    return LabelledSlice(result.index, labels, confidence, slice_confidence(labels, confidence, labels > 0))
