@@ -1,0 +1,101 @@
+"""Grey-value windows: which values are shown black, and which white."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_oneseg.volume import Volume
+
+__all__ = ["CT_WINDOWS", "Window", "default_window", "looks_like_ct", "presets"]
+
+
+@dataclass(frozen=True)
+class Window:
+    """A range of grey values with its name: ``low`` and below is shown black, ``high`` and above white."""
+
+    name: str
+    low: float
+    high: float
+
+
+CT_WINDOWS = (
+    Window("Soft tissue", -160.0, 240.0),
+    Window("Liver", -10.0, 190.0),
+    Window("Lung", -1350.0, 150.0),
+    Window("Bone", -500.0, 1500.0),
+    Window("Brain", 0.0, 80.0),
+)
+"""Usual windows in Hounsfield units, the default first."""
+
+_SAMPLES = 200_000  # of the voxels: enough for percentiles, and at once even for a large scan
+# The background of a magnetic resonance image lies at the bottom; a few vessels are far brighter than all tissue and
+# would leave it dark.
+_AUTO_PERCENTILES = (1.0, 99.5)
+
+# What is taken for a CT, in Hounsfield units.
+_AIR = (-1100.0, -850.0)
+_SOFT_TISSUE = (-200.0, 300.0)
+_LOWEST, _HIGHEST = -4096.0, 32767.0
+_SOME_AIR = 0.005
+_SOME_TISSUE = 0.05
+_MOSTLY_TISSUE = 0.5
+_FAT = -80.0
+
+
+def looks_like_ct(volume: Volume) -> bool:
+    """Whether grey values look like Hounsfield units.
+
+    They do where there is air near -1000 and soft tissue between -200 and 300, and nothing but padding below air; and,
+    for a part cut out of the body, where half of the voxels are soft tissue and some as dark as fat. A CT that was
+    rescaled, to 8 bits for instance, does not.
+    """
+    values = _sample(volume)
+    lowest, highest = float(values.min()), float(values.max())
+    # Outside the scanner's circle many files hold one value far below air.
+    padding = values == lowest
+    below_air = np.count_nonzero((values < _AIR[0]) & ~padding) / values.size
+    if lowest < _LOWEST or highest > _HIGHEST or below_air > _SOME_AIR:
+        return False
+    tissue = _share(values, _SOFT_TISSUE)
+    if _share(values, _AIR) >= _SOME_AIR:
+        return tissue >= _SOME_TISSUE
+    return tissue >= _MOSTLY_TISSUE and float(np.percentile(values, 1.0)) <= _FAT
+
+
+def presets(volume: Volume) -> tuple[Window, ...]:
+    """Return the windows worth offering for a scan, the default one first.
+
+    Those of :data:`CT_WINDOWS` for a CT; for every scan "Auto", from 1 % to 99.5 % of its voxels that are not
+    background, and "Full range". Names are unique.
+    """
+    own = (_auto(_sample(volume)), Window("Full range", float(volume.array.min()), float(volume.array.max())))
+    return (*CT_WINDOWS, *own) if looks_like_ct(volume) else own
+
+
+def default_window(volume: Volume) -> Window:
+    """Return the window in which a scan is shown at first."""
+    return presets(volume)[0]
+
+
+def _sample(volume: Volume) -> NDArray[np.float32]:
+    """Take voxels evenly from the whole scan: every k-th of each axis, at most a few more than asked for."""
+    shape = volume.array.shape
+    coarse = int(np.ceil((volume.array.size / _SAMPLES) ** (1 / 3)))
+    # Along a short axis, such as that of thick slices, less is left out.
+    steps = [max(1, min(coarse, length // 16)) for length in shape]
+    return volume.array[tuple(slice(step // 2, None, step) for step in steps)].ravel().astype(np.float32)
+
+
+def _auto(values: NDArray[np.float32]) -> Window:
+    foreground = values[values > values.min()]
+    chosen = foreground if foreground.size else values
+    low, high = (float(value) for value in np.percentile(chosen, _AUTO_PERCENTILES))
+    # The voxels looked at may all have the same value, but black and white must differ.
+    return Window("Auto", low, high if high > low else low + max(1.0, abs(low) * 1e-3))
+
+
+def _share(values: NDArray[np.float32], limits: tuple[float, float]) -> float:
+    return float(np.count_nonzero((values >= limits[0]) & (values <= limits[1])) / values.size)
