@@ -29,21 +29,21 @@ def drawn(
 
 def test_a_stroke_on_a_slice_without_labels_is_painting() -> None:
     session = new_session()
-    assert session.paint(6, FIRST)
-    assert not session.paint(6, FIRST), "nothing changed"
+    assert session.paint({6: FIRST})
+    assert not session.paint({6: FIRST}), "nothing changed"
     assert session.annotation.complete == frozenset()
     np.testing.assert_array_equal(session.annotation.slices[6], FIRST)
     assert session.undoable == "painting on slice 6"
-    session.paint(6, EMPTY)
+    assert session.paint({6: EMPTY, 7: EMPTY}) == {6}
     assert 6 not in session.annotation.slices
 
 
 def test_a_stroke_on_a_propagated_slice_is_a_correction() -> None:
     session = new_session()
-    session.paint(6, FIRST)
+    session.paint({6: FIRST})
     session.propagate()
     wanted = drawn((1, (16, 14), 3), on=session.labels[9])
-    session.paint(9, wanted)
+    session.paint({9: wanted})
     assert session.annotation.complete == {9}
     assert session.undoable == "correcting slice 9"
     assert session.stale
@@ -53,13 +53,13 @@ def test_a_stroke_on_a_propagated_slice_is_a_correction() -> None:
 
 def test_adding_to_a_slice_that_was_painted_in_part_leaves_other_labels_free() -> None:
     session = new_session()
-    session.paint(4, SECOND)
-    session.paint(6, FIRST)
+    session.paint({4: SECOND})
+    session.paint({6: FIRST})
     session.propagate()
     shown = session.labels[6]
     assert set(np.unique(shown)) == {0, 1, 2}, "label 2 has come here from slice 4"
     wanted = drawn((1, (3, 18), 2), on=shown)
-    session.paint(6, wanted)
+    session.paint({6: wanted})
     assert session.annotation.complete == frozenset()
     assert set(np.unique(session.annotation.slices[6])) == {0, 1}, "what came from elsewhere was not painted here"
     np.testing.assert_array_equal(session.labels[6], wanted)
@@ -67,11 +67,11 @@ def test_adding_to_a_slice_that_was_painted_in_part_leaves_other_labels_free() -
 
 def test_erasing_on_a_slice_that_was_painted_in_part_is_a_correction() -> None:
     session = new_session()
-    session.paint(6, FIRST)
+    session.paint({6: FIRST})
     session.propagate()
     wanted = session.labels[6].copy()
     wanted[:8] = 0
-    session.paint(6, wanted)
+    session.paint({6: wanted})
     assert session.annotation.complete == {6}
     np.testing.assert_array_equal(session.labels[6], wanted)
     np.testing.assert_array_equal(session.update().labels[6], wanted)
@@ -79,21 +79,29 @@ def test_erasing_on_a_slice_that_was_painted_in_part_is_a_correction() -> None:
 
 def test_a_stroke_on_a_frozen_slice_is_kept_and_the_slice_stays_frozen() -> None:
     session = new_session()
-    session.paint(6, FIRST)
+    session.paint({6: FIRST})
     session.propagate()
     session.freeze(9)
     wanted = drawn((1, (3, 3), 2), on=session.labels[9])
-    session.paint(9, wanted)
+    session.paint({9: wanted})
     assert session.frozen == {9}
     np.testing.assert_array_equal(session.propagate().labels[9], wanted)
+
+
+def test_a_stroke_through_several_slices_is_one_step() -> None:
+    session = new_session()
+    assert session.paint({3: FIRST, 4: FIRST, 5: EMPTY}) == {3, 4}
+    assert session.undoable == "painting on 2 slices"
+    session.undo()
+    assert not session.annotation.slices
 
 
 def test_a_stroke_that_does_not_fit_is_refused() -> None:
     session = new_session()
     with pytest.raises(AnnotationError, match="rows and columns"):
-        session.paint(6, FIRST[:-1])
+        session.paint({6: FIRST[:-1]})
     with pytest.raises(AnnotationError, match="There is no slice 14"):
-        session.paint(COUNT, FIRST)
+        session.paint({COUNT: FIRST})
     assert not session.undoable
 
 
@@ -110,9 +118,9 @@ def act(session: OneSegSession, data: st.DataObject) -> bool:
         wanted = data.draw(painted_images)
         if what == "add":
             wanted = np.where(wanted > 0, wanted, session.labels[index])
-        changed = session.paint(index, wanted)
+        changed = session.paint({index: wanted})
         np.testing.assert_array_equal(session.labels[index], wanted)
-        return changed
+        return bool(changed)
     if what in ("freeze", "unfreeze"):
         possible = (index in session.frozen) == (what == "unfreeze")
         getattr(session, what)(index)
@@ -127,7 +135,7 @@ def act(session: OneSegSession, data: st.DataObject) -> bool:
 @given(st.data())
 def test_a_slice_always_shows_what_was_painted_last(data: st.DataObject) -> None:
     session = new_session()
-    session.paint(6, FIRST)
+    session.paint({6: FIRST})
     seen = [snapshot(session)]
     for _ in range(data.draw(st.integers(1, 8))):
         if act(session, data):
@@ -142,7 +150,7 @@ def test_a_slice_always_shows_what_was_painted_last(data: st.DataObject) -> None
 
 def test_a_job_taken_as_it_comes_is_a_propagation() -> None:
     session = new_session()
-    session.paint(6, FIRST)
+    session.paint({6: FIRST})
     job = session.begin()
     results = list(session.compute(job))
     assert sorted(result.index for result in results) == list(range(COUNT))
@@ -162,10 +170,10 @@ def test_a_job_taken_as_it_comes_is_a_propagation() -> None:
 
 def test_what_was_painted_while_a_job_ran_stays_and_makes_its_surroundings_stale() -> None:
     session = new_session()
-    session.paint(6, FIRST)
+    session.paint({6: FIRST})
     job = session.begin()
     results = list(session.compute(job))
-    session.paint(9, SECOND)
+    session.paint({9: SECOND})
     session.take(job, results)
     np.testing.assert_array_equal(session.labels[9] == 2, SECOND == 2)
     assert session.annotation.slices.keys() == {6, 9}
@@ -176,11 +184,11 @@ def test_what_was_painted_while_a_job_ran_stays_and_makes_its_surroundings_stale
 
 def test_a_slice_frozen_while_a_job_ran_is_not_touched() -> None:
     session = new_session()
-    session.paint(6, FIRST)
+    session.paint({6: FIRST})
     session.propagate()
     job = session.begin()
     results = list(session.compute(job))
-    session.paint(8, SECOND)
+    session.paint({8: SECOND})
     session.freeze(8)
     session.take(job, results)
     np.testing.assert_array_equal(session.labels[8], SECOND)
@@ -189,7 +197,7 @@ def test_a_slice_frozen_while_a_job_ran_is_not_touched() -> None:
 
 def test_a_job_that_was_stopped_leaves_what_was_ready() -> None:
     session = new_session()
-    session.paint(6, FIRST)
+    session.paint({6: FIRST})
     job = session.begin()
 
     def stop(done: int, _total: int) -> None:
@@ -208,11 +216,11 @@ def test_a_job_that_was_stopped_leaves_what_was_ready() -> None:
 
 def test_an_update_renews_stale_slices_only() -> None:
     session = new_session()
-    session.paint(2, FIRST)
-    session.paint(10, FIRST)
+    session.paint({2: FIRST})
+    session.paint({10: FIRST})
     assert session.begin_update() is None
     session.propagate()
-    session.paint(6, SECOND + session.labels[6] * (SECOND == 0))
+    session.paint({6: SECOND + session.labels[6] * (SECOND == 0)})
     job = session.begin_update()
     assert job is not None
     before = session.state
@@ -224,12 +232,40 @@ def test_an_update_renews_stale_slices_only() -> None:
 
 def test_some_labels_are_shown_over_what_is_there() -> None:
     session = new_session()
-    session.paint(6, FIRST + SECOND)
+    session.paint({6: FIRST + SECOND})
     session.propagate()
-    session.paint(8, drawn((1, (14, 15), 7), on=session.labels[8]))
+    session.paint({8: drawn((1, (14, 15), 7), on=session.labels[8])})
     job = session.begin(labels=[1])
     results = list(session.compute(job))
     shown = {result.index: session.preview(job, result) for result in results}
     session.take(job, results)
     for index, labels in shown.items():
         np.testing.assert_array_equal(session.labels[index], labels)
+
+
+def test_a_label_is_taken_out_of_everything_and_comes_back() -> None:
+    session = new_session()
+    session.paint({4: SECOND, 6: FIRST})
+    session.propagate()
+    session.freeze(9)
+    before, stale = snapshot(session), session.stale
+    session.remove(2)
+    assert set(np.unique(session.labels)) == {0, 1}
+    assert session.annotation.labels == (1,)
+    assert session.stale == stale
+    session.remove(7)
+    session.undo()
+    assert snapshot(session) == before
+
+
+def test_a_stroke_on_a_slice_that_a_running_job_has_shown_is_a_correction() -> None:
+    session = new_session()
+    session.paint({6: FIRST})
+    job = session.begin()
+    results = {result.index: result for result in session.compute(job)}
+    seen = session.preview(job, results[8]).copy()
+    seen[:8] = 0
+    session.paint({8: seen}, corrected={8})
+    session.take(job, results.values())
+    np.testing.assert_array_equal(session.labels[8], seen)
+    assert session.annotation.complete == {8}

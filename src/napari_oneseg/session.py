@@ -11,7 +11,7 @@ from __future__ import annotations
 import operator
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -216,8 +216,8 @@ class OneSegSession:
         """Replace a slice's labels, all of them: from now on the slice is an anchor for every label."""
         self._set_painted({index: image}, complete={index}, done=f"correcting slice {index}")
 
-    def paint(self, index: int, image: LabelArray) -> bool:
-        """Take a slice as the user has left it after a stroke, whatever it was before; return whether it changed.
+    def paint(self, images: Mapping[int, LabelArray], corrected: Collection[int] = ()) -> frozenset[int]:
+        """Take slices as the user has left them after a stroke, whatever they were before, as one step of the history.
 
         Where nothing was propagated, this is painting. On a propagated slice it is a correction, and all labels of the
         slice count. On a slice that was painted only in part, what is added joins what was painted. A frozen slice
@@ -225,39 +225,40 @@ class OneSegSession:
 
         Parameters
         ----------
-        index
-            Slice index.
-        image
-            All labels of the slice, shape (rows, columns), integers, 0 = background.
+        images
+            All labels of each slice, shape (rows, columns), integers, 0 = background.
+        corrected
+            Slices that the user saw propagated already, though :meth:`take` was not called yet.
+
+        Returns
+        -------
+        The slices that changed.
 
         Raises
         ------
         AnnotationError
-            If the image does not fit the scan.
+            If an image does not fit the scan; nothing was changed then.
         """
-        index = self._checked_index(index)
         rows, columns = self.volume.slices.shape[1:]
-        checked = painted_image(image, (rows, columns))
-        before = self._slice_labels(index)
-        different = checked != before
-        if not different.any():
-            return False
-        state, done = self._state, f"painting on slice {index}"
-        if index in state.frozen:
-            after = replace(state, frozen={**state.frozen, index: checked})
-            self._change(after, [index], done)
-        elif index not in state.results:
-            self._set_painted({index: checked}, {index} & state.complete, done)
-        elif (
-            index in state.painted
-            and index not in state.complete
-            and not (before[different] > 0)[checked[different] == 0].any()
-        ):
-            added = np.where(different, checked, state.painted[index])
-            self._set_painted({index: added}, (), done)
-        else:
-            self._set_painted({index: checked}, {index}, f"correcting slice {index}")
-        return True
+        checked = {self._checked_index(i): painted_image(image, (rows, columns)) for i, image in images.items()}
+        after, did = self._state, ""
+        for index, image in checked.items():
+            after, done = after.with_stroke(index, image, index in corrected)
+            did = did or done
+        changed = self._state.repainted(after)
+        if changed:
+            self._change(
+                after, changed, f"{did} {min(changed)}" if len(changed) == 1 else f"painting on {len(changed)} slices"
+            )
+        return changed
+
+    def remove(self, label: int) -> None:
+        """Take a label out of everything: painted, propagated and frozen slices."""
+        after = self._state.without(label)
+        changed = self._state.changed(after)
+        if changed:
+            # Nothing becomes stale: what is left does not depend on it.
+            self._history.push(after, f"removing label {label}")
 
     def freeze(self, index: int) -> None:
         """Accept a slice as it is: it becomes an anchor for every label, and nothing changes it any more."""

@@ -68,6 +68,51 @@ class SessionState:
         # Where nothing was propagated yet, nothing is out of date.
         return replace(self, stale=(frozenset(stale) & before.results.keys()) - self.frozen.keys())
 
+    def with_stroke(self, index: int, image: LabelArray, corrected: bool = False) -> tuple[SessionState, str]:
+        """Return the state after a stroke has left a slice as ``image``, with what the stroke was in a few words.
+
+        See :meth:`~napari_oneseg.session.OneSegSession.paint`.
+        """
+        before = self.labels_on(index, image.shape)
+        different = image != before
+        if not different.any() and not corrected:
+            return self, ""
+        if index in self.frozen:
+            return replace(self, frozen={**self.frozen, index: image}), "painting on slice"
+        if index not in self.results and not corrected:
+            painted = {k: v for k, v in self.painted.items() if k != index}
+            if image.any() or index in self.complete:
+                painted[index] = image
+            return replace(self, painted=painted), "painting on slice"
+        erased = bool((different & (image == 0)).any())
+        if index in self.painted and index not in self.complete and not erased and not corrected:
+            added = np.where(different, image, self.painted[index])
+            added.setflags(write=False)
+            return replace(self, painted={**self.painted, index: added}), "painting on slice"
+        after = replace(self, painted={**self.painted, index: image}, complete=self.complete | {index})
+        return after, "correcting slice"
+
+    def without(self, label: int) -> SessionState:
+        """Return the state without a label, wherever it was painted, propagated or frozen."""
+
+        def cleared(image: LabelArray) -> LabelArray:
+            if not (image == label).any():
+                return image
+            left = np.where(image == label, np.zeros((), image.dtype), image)
+            left.setflags(write=False)
+            return left
+
+        painted = {index: cleared(image) for index, image in self.painted.items()}
+        return replace(
+            self,
+            painted={index: image for index, image in painted.items() if image.any() or index in self.complete},
+            frozen={index: cleared(image) for index, image in self.frozen.items()},
+            results={
+                index: result if (left := cleared(result.labels)) is result.labels else replace(result, labels=left)
+                for index, result in self.results.items()
+            },
+        )
+
     def repainted(self, after: SessionState) -> frozenset[int]:
         """Return the slices on which what was painted or frozen differs from a later state's."""
         differing = _differing(self.painted, after.painted) | _differing(self.frozen, after.frozen)
