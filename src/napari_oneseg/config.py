@@ -128,6 +128,9 @@ class PreprocessingConfig(Config):
 class FeatureConfig(Config):
     """The information bottleneck and the ResNet-18 trunk (paper 1.3, eq. 1)."""
 
+    bottleneck: bool = param(
+        True, "Whether the trunk sees Gabor responses; otherwise normalised grey values, as in the paper's ablation."
+    )
     gabor_wavelengths: tuple[float, ...] = param(
         (2.0, 4.0, 8.0), "Gabor scales: wavelengths in working pixels.", ge=2.0, le=64.0
     )

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
-from napari_oneseg.config import FeatureConfig
+from napari_oneseg.checkpoint import load_weights, save_weights
+from napari_oneseg.config import FeatureConfig, PreprocessingConfig
 from napari_oneseg.features.resnet import BasicBlock, FeatureNetwork
 from tests.engine_fixtures import TINY, tiny_network
 
@@ -54,3 +59,41 @@ def test_the_null_match_weighs_more_between_distant_slices() -> None:
     assert float(network.null_bias_at(0.01)) == near, "beyond what it learned from, the bias stays as it is"
     assert tuple(network.null_bias_at(torch.ones(3, 1)).shape) == (3, 1)
     assert tiny_network().null_bias_at(2.0) is None
+
+
+def test_without_the_bottleneck_the_trunk_sees_grey_values() -> None:
+    network = FeatureNetwork(replace(TINY, bottleneck=False)).eval()
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(1, 1, 32, 48, generator=generator) - 0.5
+    features = network(x)
+    assert features.shape == (1, TINY.channels, 16, 24)
+    # A flat slice is all the same to the Gabor filters.
+    flat = torch.full_like(x, 0.4)
+    assert not torch.allclose(network(flat), network(-flat), atol=1e-4)
+    assert torch.allclose(tiny_network()(flat), tiny_network()(-flat), atol=1e-4)
+    assert [key for key in network.state_dict() if "gabor" in key] == []
+
+
+@pytest.mark.parametrize("bottleneck", [True, False])
+def test_weights_with_and_without_the_bottleneck_come_back(tmp_path: Path, bottleneck: bool) -> None:
+    network = FeatureNetwork(replace(TINY, bottleneck=bottleneck)).eval()
+    save_weights(tmp_path / "w", network, PreprocessingConfig(), {})
+    loaded = load_weights(tmp_path / "w").network
+    assert loaded.config.bottleneck is bottleneck
+    x = torch.linspace(-1, 1, 32 * 32).view(1, 1, 32, 32)
+    assert torch.equal(loaded(x), network(x))
+
+
+def test_weights_from_before_there_was_a_choice_have_the_bottleneck(tmp_path: Path) -> None:
+    network, path = tiny_network(), tmp_path / "w"
+    save_weights(path, network, PreprocessingConfig(), {})
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    features = json.loads(metadata["features"])
+    del features["bottleneck"]
+    save_file(load_file(path), path, metadata | {"features": json.dumps(features)})
+    loaded = load_weights(path).network
+    assert loaded.config == network.config
+    x = torch.linspace(-1, 1, 32 * 32).view(1, 1, 32, 32)
+    assert torch.equal(loaded(x), network(x))
+    assert load_weights().network.config.bottleneck

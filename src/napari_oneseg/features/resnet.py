@@ -45,6 +45,8 @@ class BasicBlock(nn.Module):
 class FeatureNetwork(nn.Module):
     """``f = ResNet18(Gabor(x))`` (paper eq. 1): a stem, four stages of two basic blocks, and a head.
 
+    Without the bottleneck it is ``f = ResNet18(x)``, the paper's ablation (2.4).
+
     Correspondence needs resolution and context at once. Every stage therefore contributes to the features by a 1 x 1
     convolution; the coarse ones are enlarged to the first stage's grid, and a 3 x 3 convolution merges the sum.
 
@@ -57,11 +59,13 @@ class FeatureNetwork(nn.Module):
     def __init__(self, config: FeatureConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or FeatureConfig()
-        self.gabor = GaborBank(config.gabor_wavelengths, config.gabor_orientations, config.gabor_size)
+        bank = GaborBank(config.gabor_wavelengths, config.gabor_orientations, config.gabor_size)
+        self.gabor = bank if config.bottleneck else None
+        seen = bank.channels if config.bottleneck else 1
         widths = [max(8, round(width * config.width_factor)) for width in config.widths]
         self.stem = nn.Sequential(
-            nn.BatchNorm2d(self.gabor.channels),
-            nn.Conv2d(self.gabor.channels, widths[0], 7, config.strides[0], padding=3, bias=False),
+            nn.BatchNorm2d(seen),
+            nn.Conv2d(seen, widths[0], 7, config.strides[0], padding=3, bias=False),
             nn.BatchNorm2d(widths[0]),
             nn.ReLU(inplace=True),
         )
@@ -83,7 +87,8 @@ class FeatureNetwork(nn.Module):
 
         H and W must be multiples of the coarsest stride.
         """
-        x = self.stem(self.gabor(slices))  # (n, 1, H, W) -> (n, scales x orientations, H, W) -> (n, width, H/s, W/s)
+        seen = slices if self.gabor is None else self.gabor(slices)  # (n, 1, H, W) -> (n, scales x orientations, H, W)
+        x = self.stem(seen)  # -> (n, width, H/s, W/s)
         merged: Tensor | None = None
         for stage, lateral in zip(self.stages, self.laterals, strict=True):
             x = stage(x)
