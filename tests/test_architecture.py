@@ -18,6 +18,7 @@ PACKAGE = ROOT / "src" / "napari_oneseg"
 # A module, or a folder of modules, imports only from its own line and from those before it.
 LAYERS = [
     "errors",
+    "colours",
     "config",
     "device",
     "files",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_oneseg.colours import COLOURS
 from napari_oneseg.preprocessing import normalise
 from napari_oneseg.volume import LabelArray, Volume
 
@@ -21,14 +22,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "contact_sheet", "outline_sheet", "sheet_slices", "suggestion_figure"]
+__all__ = ["contact_sheet", "outline_sheet", "sheet_slices", "suggestion_figure"]
 
 _PAPER, _TEXT, _FAINT, _ACCENT = "#15181c", "#e8eaed", "#8b929b", "#ffd166"
-# Bright on grey and far apart from each other, also for most who are colour-blind; the accent is not among them.
-COLOURS = (
-    "#ff6b5e", "#4cc9f0", "#7ae582", "#c77dff", "#ff9f1c", "#2ec4b6", "#f15bb5", "#9bf6ff", "#b5e48c", "#a0a4ff",
-    "#ffadad", "#00a6fb", "#d4a373", "#e0aaff",
-)  # fmt: skip
 _DPI = 130
 _LEGEND_COLUMNS = 7
 

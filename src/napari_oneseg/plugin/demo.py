@@ -8,7 +8,7 @@ import napari
 import numpy as np
 from napari.utils.colormaps import DirectLabelColormap
 
-from napari_oneseg.figures import COLOURS
+from napari_oneseg.colours import COLOURS
 
 if TYPE_CHECKING:
     from napari_oneseg.phantom import Phantom

@@ -1,0 +1,555 @@
+"""What the widget does, without the widget: it drives one session, and says what there is to show.
+
+Strategy. All calls come on the GUI thread and return at once; what takes longer is a job of the engine. A session is
+changed on the GUI thread only: a propagation is computed in the background from a state that never changes, and taken
+over when it is done, so strokes made meanwhile are safe. Whatever was asked for before the scan changed is forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtCore import QObject, Signal
+
+from napari_oneseg.colours import colour_of
+from napari_oneseg.plugin import work
+from napari_oneseg.plugin.engine import Engine, Job
+from napari_oneseg.plugin.slice_table import SliceTable
+from napari_oneseg.plugin.view_model import Colour
+
+if TYPE_CHECKING:
+    from napari_oneseg.checkpoint import Weights
+    from napari_oneseg.config import Direction
+    from napari_oneseg.plugin.engine import Report
+    from napari_oneseg.plugin.scan_layer import LayerSnapshot, OpenScan
+    from napari_oneseg.plugin.work import OpenedScan, Ranking
+    from napari_oneseg.propagation.propagate import LabelledSlice
+    from napari_oneseg.screening import NextSlice
+    from napari_oneseg.session import OneSegSession
+    from napari_oneseg.session_file import SavedSession
+    from napari_oneseg.session_job import PropagationJob
+    from napari_oneseg.session_state import SessionState
+    from napari_oneseg.volume import LabelArray
+
+__all__ = ["Controller", "LabelStyle"]
+
+LARGEST_LABEL = 255
+"""Labels that the widget makes; others come with layers that were made elsewhere."""
+
+
+@dataclass(frozen=True)
+class LabelStyle:
+    """How a label is called and shown."""
+
+    name: str
+    colour: Colour
+
+
+class Controller(QObject):
+    """Decides what happens; views show what it says.
+
+    Parameters
+    ----------
+    engine
+        Does what takes long.
+    """
+
+    changed = Signal()
+    """Something that views show has changed."""
+    progressed = Signal()
+    """A job has come on."""
+    slices_changed = Signal(object)
+    """Slices to be shown anew: index to labels, (rows, columns)."""
+    slice_wanted = Signal(int)
+    """The view is to go to a slice."""
+    said = Signal(str, str)
+    """A sentence for the user, with its level: info, warning or error."""
+    opened = Signal()
+    """A scan is ready."""
+    worked = Signal()
+    """Something was made that is to be kept."""
+    styled = Signal()
+    """Names or colours of labels have changed."""
+
+    def __init__(self, engine: Engine, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self.engine = engine
+        self.job: Job | None = None
+        """The job that the user waits for."""
+        self.doing = ""
+        """What it is: open, suggest, locate, propagate, export; empty where nothing is done."""
+        self.direction: Direction = "both"
+        self.only_selected = False
+        self.live = False
+        self.device = "auto"
+        self.weights: Weights | None = None
+        self.current = 0
+        self._reset(None)
+        engine.ticked.connect(self.progressed)
+
+    def _reset(self, opened: OpenedScan | None) -> None:
+        self.opened_scan = opened
+        self.ranking: Ranking | None = opened.ranking if opened else None
+        self.range: tuple[int, int] | None = None
+        self.table: SliceTable | None = SliceTable(opened.session.volume) if opened else None
+        self.styles: dict[int, LabelStyle] = {}
+        self.selected = 1
+        self.next_slices: list[NextSlice] = []
+        self.unsaved = False
+        """Whether something was made since the last export."""
+        self._computed: dict[int, LabelledSlice] = {}
+        self._running: PropagationJob | None = None
+        self._last_range: tuple[int, int] | None = None
+        self._visited: set[int] = set()
+
+    # The scan ------------------------------------------------------------------------------------------------------
+
+    @property
+    def session(self) -> OneSegSession | None:
+        """The session on the open scan."""
+        return self.opened_scan.session if self.opened_scan else None
+
+    @property
+    def scan(self) -> OpenScan | None:
+        """The open scan."""
+        return self.opened_scan.scan if self.opened_scan else None
+
+    @property
+    def state(self) -> SessionState | None:
+        """What was made."""
+        return self.session.state if self.session else None
+
+    def open(
+        self,
+        snapshot: LayerSnapshot,
+        axis: int | None = None,
+        kept: SavedSession | None = None,
+        extras: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Open what a layer shows; the scan that was open is closed.
+
+        Parameters
+        ----------
+        snapshot
+            The layer.
+        axis
+            The axis of the slices.
+        kept, extras
+            What was made on it before, with label names, colours and range, as :meth:`extras` gave them.
+        """
+        self.close()
+
+        def done(opened: OpenedScan) -> None:
+            self._reset(opened)
+            self._take_extras(extras or {})
+            self._ended()
+            if kept is not None:
+                self._show(self._worked_slices())
+            self.opened.emit()
+            self.changed.emit()
+
+        self._do("open", lambda report: work.open_scan(snapshot, axis, self.device, self.weights, kept, report), done)
+
+    def close(self) -> None:
+        """Close the scan; nothing that was under way for it is answered any more."""
+        self._forget()
+        self._reset(None)
+        self.changed.emit()
+
+    def set_current(self, index: int) -> None:
+        """Say which slice is on screen."""
+        if index != self.current:
+            self.current = index
+            self.changed.emit()
+
+    def resume(self, saved: SavedSession, extras: Mapping[str, Any]) -> None:
+        """Take up what was saved on the open scan; it becomes the present state."""
+        session = self._need_session()
+        self._stop_propagation()
+        before = session.state
+        try:
+            session.restore(saved)
+        except ValueError as error:
+            self.said.emit(str(error), "error")
+            return
+        self._take_extras(extras)
+        self._show(before.changed(session.state))
+        self._after_change()
+
+    # Labels --------------------------------------------------------------------------------------------------------
+
+    def style(self, value: int) -> LabelStyle:
+        """Return how a label is called and shown."""
+        return self.styles.get(value) or LabelStyle(f"Label {value}", colour_of(value))
+
+    @property
+    def labels(self) -> list[int]:
+        """Labels that were named, painted or selected, ascending."""
+        shown = self.table.values if self.table else []
+        return sorted({*self.styles, *shown, self.selected})
+
+    def select_label(self, value: int) -> None:
+        """Paint with a label from now on."""
+        if value > 0 and value != self.selected:
+            self.selected = value
+            self.styled.emit()
+            self.changed.emit()
+
+    def add_label(self) -> int:
+        """Make a new label and select it."""
+        value = next((k for k in range(1, LARGEST_LABEL + 1) if k not in self.labels), LARGEST_LABEL)
+        self.styles[value] = LabelStyle(f"Label {value}", colour_of(value))
+        self.select_label(value)
+        return value
+
+    def restyle(self, value: int, name: str | None = None, colour: Colour | None = None) -> None:
+        """Rename or recolour a label."""
+        style = self.style(value)
+        self.styles[value] = LabelStyle(name or style.name, colour or style.colour)
+        self.styled.emit()
+        self.worked.emit()
+        self.changed.emit()
+
+    def remove_label(self, value: int) -> None:
+        """Take a label out everywhere; undo brings its voxels back."""
+        if self.session is not None:
+            self._stop_propagation()
+            before = self.session.state
+            self.session.remove(value)
+            self._show(before.changed(self.session.state))
+        self.styles.pop(value, None)
+        if self.selected == value:
+            self.selected = next((k for k in self.labels if k != value), 1)
+        self.styled.emit()
+        self._after_change()
+
+    def extras(self) -> dict[str, Any]:
+        """Return what belongs to the work beside the session itself, as plain values."""
+        return {
+            "labels": {str(k): {"name": s.name, "colour": list(s.colour)} for k, s in self.styles.items()},
+            "selected": self.selected,
+            "range": list(self.range) if self.range else None,
+        }
+
+    def _take_extras(self, extras: Mapping[str, Any]) -> None:
+        for key, style in (extras.get("labels") or {}).items():
+            red, green, blue, opacity = style["colour"]
+            self.styles[int(key)] = LabelStyle(str(style["name"]), (red, green, blue, opacity))
+        self.selected = int(extras.get("selected") or self.selected)
+        if extras.get("range"):
+            first, last = extras["range"]
+            self.range = int(first), int(last)
+        self.styled.emit()
+
+    # The target's range --------------------------------------------------------------------------------------------
+
+    def set_range(self, slice_range: tuple[int, int] | None) -> None:
+        """Say roughly where the target lies, first and last slice; None for the whole scan."""
+        session = self._need_session()
+        if slice_range is not None:
+            last = session.volume.n_slices - 1
+            first, end = (min(max(0, index), last) for index in sorted(slice_range))
+            slice_range = first, end
+        if slice_range != self.range:
+            self.range = slice_range
+            self.changed.emit()
+            self.worked.emit()
+            self.suggest()
+
+    def set_first(self, index: int) -> None:
+        """Begin the range at a slice."""
+        last = self._need_session().volume.n_slices - 1
+        self.set_range((index, max(index, self.range[1] if self.range else last)))
+
+    def set_last(self, index: int) -> None:
+        """End the range at a slice."""
+        self.set_range((min(index, self.range[0] if self.range else 0), index))
+
+    def locate(self, index: int, row: int, column: int) -> None:
+        """Find the rough range of what lies at a place."""
+        session = self._need_session()
+
+        def done(found: tuple[int, int]) -> None:
+            self._ended()
+            self.said.emit(
+                f"It seems to reach from slice {found[0]} to {found[1]}; correct that where it is wrong.", "info"
+            )
+            self.set_range(found)
+
+        self._do("locate", lambda _: session.locate(index, row, column), done)
+
+    def suggest(self, go: bool = True) -> None:
+        """Rank the slices of the range anew, and go to the best one."""
+        session, slice_range = self._need_session(), self.range
+
+        def done(ranking: Ranking) -> None:
+            self._ended()
+            self.ranking = ranking
+            self.changed.emit()
+            if go and ranking.best:
+                self.slice_wanted.emit(ranking.best[0].index)
+
+        if self.doing in ("", "suggest"):
+            self._do("suggest", lambda _: work.rank(session, slice_range), done)
+
+    # What the user makes -------------------------------------------------------------------------------------------
+
+    def stroke(self, images: Mapping[int, LabelArray]) -> None:
+        """Take slices as a stroke has left them, index to labels, (rows, columns)."""
+        session = self._need_session()
+        seen = self._computed.keys() & images.keys() if self._running else ()
+        changed = session.paint(images, corrected=seen)
+        if changed:
+            self._count(changed)
+            self._after_change()
+            if self.live:
+                self.propagate(quietly=True)
+
+    def adopt(self, images: Mapping[int, LabelArray]) -> None:
+        """Take slices of a labels layer that was there before as painted, in one step."""
+        session = self._need_session()
+        if images:
+            self._count(session.paint(images))
+            self._after_change()
+
+    def undo(self) -> None:
+        """Take the last step back; a propagation under way is stopped and leaves nothing."""
+        self._back_and_forth("undo")
+
+    def redo(self) -> None:
+        """Make the step again that was taken back last."""
+        self._back_and_forth("redo")
+
+    def _back_and_forth(self, way: str) -> None:
+        session = self._need_session()
+        if self._stop_propagation() and way == "undo":
+            self._after_change()
+            return
+        before = session.state
+        if getattr(session, way)():
+            changed = before.changed(session.state)
+            self._show(changed)
+            painted = before.repainted(session.state)
+            if len(painted) == 1:
+                self.slice_wanted.emit(next(iter(painted)))
+            self._after_change()
+
+    # Propagation ---------------------------------------------------------------------------------------------------
+
+    @property
+    def can_propagate(self) -> bool:
+        """Whether something was painted that can travel."""
+        return self.state is not None and bool(self.state.annotation.labels)
+
+    def propagate(self, quietly: bool = False) -> None:
+        """Carry the painted labels through the range, or renew what is out of date."""
+        session = self._need_session()
+        if self.doing == "propagate" and quietly:
+            self._stop_propagation(keep=True)
+        if self.doing:
+            return
+        try:
+            job = self._next_job(session)
+        except ValueError as error:
+            if not quietly:
+                self.said.emit(str(error), "warning")
+            return
+        self._running, self._computed = job, {}
+
+        def done(_: object) -> None:
+            self._take()
+            self._ended()
+            self._after_change()
+            self._rank_next()
+
+        def stopped() -> None:
+            done(None)
+            self.said.emit("Stopped. The slices that were ready are kept.", "info")
+
+        self._do("propagate", partial(work.run_job, session, job), done, self._computed_slice, stopped)
+
+    def _next_job(self, session: OneSegSession) -> PropagationJob:
+        state, slice_range = session.state, self.range
+        first, last = slice_range or (0, session.volume.n_slices - 1)
+        up_to_date = all(index in state.results or index in state.frozen for index in range(first, last + 1))
+        if state.stale and up_to_date and not self.only_selected and state.direction == self.direction:
+            update = session.begin_update()
+            if update is not None:
+                return update
+        chosen = [self.selected] if self.only_selected else None
+        return session.begin(slice_range, self.direction, chosen)
+
+    def _computed_slice(self, result: LabelledSlice) -> None:
+        session, job, table = self.session, self._running, self.table
+        if session is None or job is None or table is None or (job.only is not None and result.index not in job.only):
+            return
+        self._computed[result.index] = result
+        labels = session.preview(job, result)
+        table.count(result.index, labels)
+        table.confidence[result.index] = result.score
+        self.slices_changed.emit({result.index: labels})
+
+    def _take(self) -> None:
+        session, job, found = self.session, self._running, self._computed
+        self._running, self._computed = None, {}
+        if session is not None and job is not None:
+            session.take(job, found.values())
+            self._show(found)
+            self._visited = set()
+
+    def _stop_propagation(self, keep: bool = False) -> bool:
+        """Stop a propagation at once, and take back what it has shown; return whether there was one."""
+        if self._running is None:
+            return False
+        self._forget()
+        if keep:
+            self._take()
+        else:
+            shown, self._running, self._computed = list(self._computed), None, {}
+            self._show(shown)
+        return True
+
+    def cancel(self) -> None:
+        """Stop what is being done; slices that are ready are kept."""
+        if self.job is not None:
+            self.job.cancel()
+
+    def _rank_next(self) -> None:
+        session, slice_range = self._need_session(), self.range
+
+        def done(found: list[NextSlice]) -> None:
+            if self.session is session:
+                self.next_slices = found
+                self.changed.emit()
+
+        self.engine.submit(Job(lambda _: work.rank_next(session, slice_range), done, name="next"))
+
+    # Review --------------------------------------------------------------------------------------------------------
+
+    def accept(self, index: int, accepted: bool = True) -> None:
+        """Accept a slice as it is, or take that back."""
+        session = self._need_session()
+        if self._running is not None:
+            self.said.emit("Wait until the propagation is done, or cancel it; then accept the slice.", "info")
+            return
+        if accepted:
+            session.freeze(index)
+        else:
+            session.unfreeze(index)
+        self._show([index])
+        self._after_change()
+
+    def to_check(self) -> list[int]:
+        """Return the slices that were propagated and not yet accepted, most doubtful first."""
+        state, table = self.state, self.table
+        if state is None or table is None:
+            return []
+        settled = state.frozen.keys() | state.complete | state.painted.keys()
+        doubtful = [k for k in np.flatnonzero(np.isfinite(table.confidence)) if k not in settled]
+        return sorted(map(int, doubtful), key=lambda k: float(table.confidence[k]))
+
+    def next_slice_to_check(self) -> None:
+        """Go to the most doubtful slice that was not looked at since the last propagation."""
+        waiting = self.to_check()
+        if not waiting:
+            self.said.emit("There is no slice left to check.", "info")
+            return
+        fresh = [index for index in waiting if index not in self._visited and index != self.current]
+        if not fresh:
+            self._visited = set()
+            fresh = [index for index in waiting if index != self.current] or waiting
+        self._visited.add(fresh[0])
+        self.slice_wanted.emit(fresh[0])
+
+    # Export --------------------------------------------------------------------------------------------------------
+
+    def export(self, path: Path, write: Callable[..., None]) -> None:
+        """Write the labels, and what they rest on beside them.
+
+        Parameters
+        ----------
+        path
+            The label file.
+        write
+            Writes it: :func:`~napari_oneseg.plugin.export.export_labels`.
+        """
+        session, scan = self._need_session(), self.scan
+        assert scan is not None
+        state = session.state
+        extras = {"label_names": {str(value): self.style(value).name for value in self.labels}}
+        extras["label_colours"] = {str(value): list(self.style(value).colour) for value in self.labels}  # type: ignore[dict-item]
+
+        def done(written: Path) -> None:
+            self._ended()
+            self.unsaved = self.unsaved and self.state is not state
+            self.said.emit(f"Labels written to {written.name}.", "info")
+            self.changed.emit()
+
+        if not self.doing:
+            self._do("export", lambda _: work.write_export(path, session, scan, extras, write), done)
+        else:
+            self.said.emit("Wait until the work under way is done, then export.", "info")
+
+    # Helpers -------------------------------------------------------------------------------------------------------
+
+    def _need_session(self) -> OneSegSession:
+        if self.session is None:
+            raise RuntimeError("No scan is open.")
+        return self.session
+
+    def _do(
+        self,
+        doing: str,
+        job: Callable[[Report], Any],
+        done: Callable[[Any], None],
+        item: Callable[[Any], None] = lambda _: None,
+        stopped: Callable[[], None] | None = None,
+    ) -> None:
+        """Do what the user waits for, in the background; what was done before it is forgotten."""
+        self._forget()
+
+        def failed(sentence: str) -> None:
+            self._running, self._computed = None, {}
+            self._ended()
+            self.said.emit(sentence, "error")
+            self.changed.emit()
+
+        def ended() -> None:
+            self._ended()
+            self.changed.emit()
+
+        self.doing = doing
+        self.job = self.engine.submit(Job(job, done, item, stopped or ended, failed, doing))
+        self.changed.emit()
+
+    def _forget(self) -> None:
+        if self.job is not None:
+            self.job.forget()
+        self._ended()
+
+    def _ended(self) -> None:
+        self.job, self.doing = None, ""
+
+    def _count(self, indices: Iterable[int]) -> Mapping[int, LabelArray]:
+        assert self.session is not None
+        assert self.table is not None
+        return self.table.take(self.session.state, indices)
+
+    def _show(self, indices: Iterable[int]) -> None:
+        images = self._count(indices)
+        if images:
+            self.slices_changed.emit(images)
+
+    def _worked_slices(self) -> list[int]:
+        state = self.state
+        return sorted({*state.painted, *state.frozen, *state.results}) if state else []
+
+    def _after_change(self) -> None:
+        self.unsaved = True
+        self.worked.emit()
+        self.changed.emit()
