@@ -59,7 +59,6 @@ def test_patches_have_one_size_and_labels_follow_the_image(unet: ModuleType, cas
 
 
 def test_training_reproduces_and_segments_on_the_scans_own_grid(unet: ModuleType, case: Case) -> None:
-    pytest.importorskip("monai", reason="the U-Nets need MONAI")
     for design in (
         unet.Design((1, 32, 32), 1, 2, (4, 8), (2,)),
         unet.Design((4, 16, 16), 2, 1, (4, 8), (unet.IN_PLANE,)),
@@ -76,7 +75,6 @@ def test_training_reproduces_and_segments_on_the_scans_own_grid(unet: ModuleType
 
 
 def test_a_longer_training_learns(unet: ModuleType, case: Case) -> None:
-    pytest.importorskip("monai", reason="the U-Nets need MONAI")
     design = unet.Design((1, 32, 32), 1, 4, (8, 16), (2,), learning_rate=1e-2)
     losses: list[float] = []
     unet.train(design, [unet.patch_source(case, design)], 25, 0, lambda step, loss: losses.append(loss))
