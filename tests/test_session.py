@@ -518,6 +518,18 @@ def test_a_session_is_taken_up_exactly(tmp_path: Path) -> None:
     assert np.array_equal(other.update().labels, session.update().labels)
 
 
+def test_a_snapshot_is_taken_up_exactly() -> None:
+    session, other = made(), new_session()
+    saved = session.snapshot()
+    before = snapshot(session)
+    session.annotate(2, FIRST)
+    other.restore(saved)
+    assert snapshot(other) == before, "what is made later does not change it"
+    assert not other.undo()
+    with pytest.raises(SessionError, match="No scan is open"):
+        OneSegSession(WEIGHTS, "cpu").restore(saved)
+
+
 def test_another_scan_is_refused(tmp_path: Path) -> None:
     made().save(tmp_path / "a")
     other = OneSegSession(WEIGHTS, "cpu")

@@ -13,7 +13,7 @@ import pytest
 from napari_oneseg.config import PropagationConfig, ScreeningConfig
 from napari_oneseg.errors import InputError, OutputError
 from napari_oneseg.propagation.propagate import LabelledSlice
-from napari_oneseg.session_file import SavedSession, load_session, save_session
+from napari_oneseg.session_file import DamagedSession, SavedSession, load_record, load_session, save_session
 from napari_oneseg.session_state import SessionState
 
 SHAPE = (5, 7)
@@ -42,6 +42,7 @@ def saved(seed: int = 0, largest: int = 9) -> SavedSession:
             stale=frozenset({1, 4}),
             direction="up",
         ),
+        extras={"names": {"1": "liver"}, "range": [2, 5]},
     )
 
 
@@ -97,6 +98,37 @@ def test_missing(tmp_path: Path) -> None:
         load_session(tmp_path / "none")
 
 
+def test_the_record_alone(path: Path) -> None:
+    record = load_record(path)
+    assert (record["scan"], record["painted"], record["frozen"]) == ("abc", [0, 3], [5])
+    assert record["extras"] == saved().extras
+    # Its arrays are not looked at.
+    rewritten(path, labels=b"")
+    assert load_record(path) == record
+
+
+def test_files_without_extras_are_read(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        meta = json.loads(archive.read("session.json"))
+        del meta["extras"]
+    rewritten(path, json.dumps(meta))
+    assert load_session(path).extras == {}
+
+
+def test_what_may_be_readable_later_is_not_called_damaged(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def locked(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(zipfile, "ZipFile", locked)
+        with pytest.raises(InputError, match="Permission denied") as caught:
+            load_record(path)
+        assert not isinstance(caught.value, DamagedSession)
+    path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(DamagedSession):
+        load_record(path)
+
+
 @pytest.mark.parametrize("keep", [0, 1, 30, 400, -40, -1])
 def test_truncated(path: Path, keep: int) -> None:
     path.write_bytes(path.read_bytes()[:keep])
@@ -127,6 +159,8 @@ def rewritten(path: Path, meta: Any = None, **arrays: bytes | None) -> None:
     """Replace entries of the file; a dictionary changes keys of the JSON entry."""
     with zipfile.ZipFile(path) as archive:
         entries = {name: archive.read(name) for name in archive.namelist()}
+    if isinstance(meta, str):
+        entries["session.json"], meta = meta.encode(), None
     if isinstance(meta, dict):
         meta = {**json.loads(entries["session.json"]), **meta}
     if meta is not None:
@@ -170,6 +204,7 @@ def test_a_pickle_inside_is_not_opened(path: Path) -> None:
         {"scores": [1.0]},
         {"stale": None},
         {"direction": "sideways"},
+        {"extras": [1]},
         {"propagation": {"window": 4}},
         {"propagation": {"unknown": 4}},
     ],

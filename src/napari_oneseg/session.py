@@ -447,10 +447,13 @@ class OneSegSession:
         OutputError
             If the file cannot be written; a file of that name stays as it was.
         """
-        saved = SavedSession(
+        save_session(path, self.snapshot())
+
+    def snapshot(self) -> SavedSession:
+        """Return everything that was made on this scan, as it is now: what a file holds."""
+        return SavedSession(
             self.volume.content_hash, self.weights.sha256, self.propagation, self.screening, self._state
         )
-        save_session(path, saved)
 
     def resume(self, path: str | os.PathLike[str]) -> None:
         """Take up a saved session on the scan that is open.
@@ -462,8 +465,12 @@ class OneSegSession:
         InputError
             If the file is missing or damaged.
         """
+        _ = self.volume  # without a scan, that is what has to be said, not what is wrong with the file
+        self.restore(load_session(path))
+
+    def restore(self, saved: SavedSession) -> None:
+        """Take up what :meth:`snapshot` has given, on the scan that is open; raises like :meth:`resume`."""
         volume = self.volume
-        saved = load_session(path)
         if saved.scan != volume.content_hash:
             raise SessionError(
                 "The session file belongs to another scan, or to another slice axis of this one. "

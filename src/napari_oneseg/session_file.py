@@ -10,7 +10,9 @@ import json
 import os
 import zipfile
 import zlib
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
@@ -23,7 +25,7 @@ from napari_oneseg.files import replacing
 from napari_oneseg.propagation.propagate import LabelledSlice
 from napari_oneseg.session_state import SessionState
 
-__all__ = ["SavedSession", "load_session", "save_session"]
+__all__ = ["DamagedSession", "SavedSession", "load_record", "load_session", "save_session"]
 
 _FORMAT = "napari-oneseg session"
 _VERSION = 1
@@ -33,6 +35,10 @@ _DAMAGED = (
     OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, RuntimeError, NotImplementedError,
     zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
+
+
+class DamagedSession(InputError):
+    """A session file whose content makes no sense; reading it again will not help."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +55,8 @@ class SavedSession:
         Parameters.
     state
         What was made.
+    extras
+        Plain values for JSON that are kept along, such as the names and colours of the labels.
     """
 
     scan: str
@@ -56,6 +64,7 @@ class SavedSession:
     propagation: PropagationConfig
     screening: ScreeningConfig
     state: SessionState
+    extras: Mapping[str, Any] = field(default_factory=dict)
 
 
 def save_session(path: str | os.PathLike[str], session: SavedSession) -> None:
@@ -82,6 +91,7 @@ def save_session(path: str | os.PathLike[str], session: SavedSession) -> None:
         "scores": [None if np.isnan(result.score) else result.score for result in results],
         "stale": sorted(state.stale),
         "direction": state.direction,
+        "extras": dict(session.extras),
     }
     arrays = {
         "painted": _stacked([state.painted[index] for index in sorted(state.painted)]),
@@ -106,28 +116,39 @@ def load_session(path: str | os.PathLike[str]) -> SavedSession:
     Raises
     ------
     InputError
-        If the file is missing, damaged, or not a session.
+        If the file is missing, damaged (:class:`DamagedSession`), or not a session.
     """
-    path = Path(path)
+    with _opened(Path(path)) as (archive, meta):
+        names = ("painted", "frozen", "labels", "confidence")
+        arrays = {name: np.load(io.BytesIO(archive.read(f"{name}.npy")), allow_pickle=False) for name in names}
+        return _assembled(meta, arrays)
+
+
+def load_record(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a session file's JSON entry alone: which slices there are, without their arrays. Raises the same."""
+    with _opened(Path(path)) as (_, meta):
+        return meta
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[zipfile.ZipFile, dict[str, Any]]]:
+    """Open a session file and read its JSON entry; what goes wrong within the block is an InputError as well."""
     if not path.is_file():
         raise InputError(f"There is no session file {path}.")
     try:
         with zipfile.ZipFile(path) as archive:
             meta = json.loads(archive.read("session.json"))
-            names = ("painted", "frozen", "labels", "confidence")
-            arrays = {name: np.load(io.BytesIO(archive.read(f"{name}.npy")), allow_pickle=False) for name in names}
-        return _assembled(meta, arrays)
+            _check_version(meta)
+            yield archive, meta
     except InputError:
         raise
     except _DAMAGED as error:
-        raise InputError(f"{path} is not a readable session file, it may be damaged ({error}).") from error
+        # What a disk or a lock does not let through now may be readable the next time.
+        kind = InputError if isinstance(error, OSError) else DamagedSession
+        raise kind(f"{path} is not a readable session file, it may be damaged ({error}).") from error
 
 
 def _assembled(meta: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> SavedSession:
-    if meta.get("format") != _FORMAT or meta.get("version") != _VERSION:
-        raise InputError(
-            f"Expected a session file of version {_VERSION}, got {meta.get('format')} {meta.get('version')}."
-        )
     _check_slices(meta, arrays)
     results = {
         index: LabelledSlice(index, labels, confidence, float("nan") if score is None else score)
@@ -148,7 +169,16 @@ def _assembled(meta: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> SavedSe
             stale=frozenset(meta["stale"]),
             direction=meta["direction"],
         ),
+        # Files of before there were any have none.
+        extras=meta.get("extras", {}),
     )
+
+
+def _check_version(meta: dict[str, Any]) -> None:
+    if meta.get("format") != _FORMAT or meta.get("version") != _VERSION:
+        raise InputError(
+            f"Expected a session file of version {_VERSION}, got {meta.get('format')} {meta.get('version')}."
+        )
 
 
 def _check_slices(meta: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
@@ -163,6 +193,7 @@ def _check_slices(meta: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None
         and all(isinstance(index, int) and index >= 0 for index in indices)
         and set(meta["complete"]) <= set(meta["painted"])
         and meta["direction"] in get_args(Direction)
+        and isinstance(meta.get("extras", {}), dict)
     )
     if not sound:
         raise ValueError("its slices contradict each other")
