@@ -1,7 +1,7 @@
 PYTHON := .venv/bin/python
 ARGS ?=
 
-.PHONY: help demo test lint docs bench-accuracy bench-speed setup system clean
+.PHONY: help demo test lint docs bench-ablation bench-accuracy bench-speed setup system clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-16s %s\n", $$1, $$2 }'
@@ -19,6 +19,9 @@ lint: setup ## Check style and types.
 
 docs: setup .venv/.installed-docs ## Build the documentation into site/.
 	$(PYTHON) -m mkdocs build --strict
+
+bench-ablation: setup ## Measure what each part of self-learning contributes; ARGS goes to the program.
+	$(PYTHON) benchmarks/ablation.py $(ARGS)
 
 bench-accuracy: setup ## Measure accuracy on real scans; ARGS goes to the program.
 	$(PYTHON) benchmarks/accuracy.py $(ARGS)

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 
-from napari_oneseg.checkpoint import save_weights
+from napari_oneseg.checkpoint import load_weights, save_weights
 from napari_oneseg.config import PreprocessingConfig
 from napari_oneseg.evaluation.effort import EffortCurve
 from napari_oneseg.evaluation.metrics import OrganScore
 from napari_oneseg.evaluation.protocols import CaseResult
 from napari_oneseg.io import write_image, write_labels
-from tests.engine_fixtures import tiny_network
+from tests.engine_fixtures import TINY, tiny_network, tiny_weights
 from tests.evaluation.stand_ins import small_case
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
@@ -190,3 +191,92 @@ def test_runs_from_before_there_were_protocols_count(accuracy: ModuleType, tmp_p
     results = Results(path, fresh=False)
     assert results.missing(Run("data", "dev", "largest", 1, (), "copy", None, "a"), [1]) == []
     assert results.missing(Run("data", "dev", "evenly", 3, (), "copy", None, "a"), [1]) == []
+
+
+@pytest.fixture
+def ablation(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The ablation with a tiny network, also in place of the shipped one."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import ablation
+
+    monkeypatch.setattr(ablation, "DRAWS", 1)
+    monkeypatch.setattr(ablation, "features_of", lambda variant: replace(TINY, bottleneck=variant.bottleneck))
+    monkeypatch.setattr(
+        ablation, "load_weights", lambda path=None: tiny_weights() if path is None else load_weights(path)
+    )
+    return ablation
+
+
+@pytest.fixture
+def ablate(ablation: ModuleType, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+    """Run the program on the three scans, two of which are learned from as well."""
+    images = scans.parent / "train" / "images"
+    images.mkdir(parents=True)
+    (scans.parent / "train" / "labels").mkdir()
+    for name in ("case0.nii.gz", "case1.nii.gz"):
+        for kind in ("images", "labels"):
+            (scans.parent / "train" / kind / name).write_bytes((scans / kind / name).read_bytes())
+
+    def call(*options: object) -> tuple[str, str]:
+        fixed = ("--sets", "msd_hippocampus", "--working-size", 48, "--epochs", 1, "--steps", 2, "--seeds", 1)
+        paths = (tmp_path / "kept.json", "--folder", tmp_path / "trained")
+        monkeypatch.setattr(sys, "argv", ["ablation.py", *map(str, (*paths, *fixed, *options))])
+        ablation.main()
+        return capsys.readouterr()
+
+    return call
+
+
+def test_each_variant_of_the_ablation_lacks_one_thing(ablate, ablation: ModuleType, tmp_path: Path) -> None:
+    printed, said = ablate()
+    for row in ("untrained", "shipped, no refiner", "shipped", *ablation.VARIANTS, "suggested slice", "random slice"):
+        assert printed.count(f"\n| {row} | ") == 1, row
+    assert said.count(": trained in ") == 5
+    settings: dict[str, dict[str, object]] = {}
+    for name in ablation.VARIANTS:
+        (path,) = (tmp_path / "trained").glob(f"*-{name.replace(' ', '-')}-1.safetensors")
+        weights = load_weights(path)
+        settings[name] = weights.network.config.to_dict() | dict(weights.provenance["training"])
+        assert settings[name]["seed"] == 1
+    full = settings.pop("full")
+    changed = {name: sorted(key for key in full if full[key] != own[key]) for name, own in settings.items()}
+    assert changed == {
+        "without screening": ["screening"],
+        "without bottleneck": ["bottleneck"],
+        "without scheduled sampling": ["first_weight", "last_weight"],
+        "without cycle consistency": ["cycle_weight"],
+    }
+    assert (full["first_weight"], full["last_weight"], full["cycle_weight"]) == (0.9, 0.5, 0.1)
+    assert ablate() == (printed, ""), "what is done is not done again"
+
+
+def test_runs_with_several_seeds_are_averaged_score_by_score(ablation: ModuleType, tmp_path: Path) -> None:
+    from runs import Results, Run
+
+    results = Results(tmp_path / "kept.json", fresh=False)
+    rows = []
+    for name, by_seed in {"full": ((0.5, 0.7), (0.7, 0.9)), "without": ((0.4, 0.5), (0.5, 0.6))}.items():
+        runs = [Run("data", "dev", "largest", 1, (), f"{name}, seed {seed}", "abc") for seed in range(2)]
+        rows.append(ablation.Row(name, tuple(runs)))
+        for run, dices in zip(runs, by_seed, strict=True):
+            for case, dice in zip("ab", dices, strict=True):
+                score = OrganScore(1, dice, dice + 0.05, 10.0, float("nan"))
+                results.add(replace(run, case=case), [1], CaseResult(case, (score,), {}, 1.0))
+    lines = ablation.table(rows, results, {1: "liver"}).splitlines()
+    assert lines[2] == "| full | 0.700 / 0.750 | 0.700 / 0.750 | - | 0.600, 0.800 |"
+    assert lines[3].startswith("| without | 0.500 / 0.550 | 0.500 / 0.550 | -0.200 (")
+    assert lines[3].endswith(" | 0.450, 0.550 |")
+
+
+def test_random_slices_are_the_same_in_each_run(ablation: ModuleType) -> None:
+    volume = small_case().volume
+    drawn = [[ablation.randomly(draw)(volume)(None) for draw in range(20)] for _ in range(2)]
+    assert drawn[0] == drawn[1]
+    assert len(set(drawn[0])) > 5
+    assert all(0 <= index < len(volume.slices) for index in drawn[0])
+
+
+def test_the_ablation_refuses_what_it_cannot_do(ablation: ModuleType) -> None:
+    for options in (["--steps", "10", "--epochs", "3"], ["--sets", "nothing"]):
+        with pytest.raises(SystemExit):
+            ablation.parse_options(options)
