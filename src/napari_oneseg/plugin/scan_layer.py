@@ -1,0 +1,265 @@
+"""From a scan to an image layer, and from an image layer back to a scan that labels can be exported for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.layers import Image, Labels
+from numpy.typing import NDArray
+
+from napari_oneseg.errors import InputError
+from napari_oneseg.orientation import Orientation, reorient, shown
+from napari_oneseg.plugin.layer_grid import (
+    Matrix,
+    display_kwargs,
+    is_tilted,
+    on_file_grid,
+    patient_frame,
+    readable_path,
+    straight_kwargs,
+    volume_in,
+    world_frame,
+)
+from napari_oneseg.volume import Volume
+from napari_oneseg.windows import default_window
+
+if TYPE_CHECKING:
+    from napari.types import LayerDataTuple
+
+__all__ = [
+    "METADATA_KEY",
+    "LayerSnapshot",
+    "OpenScan",
+    "ScanRecord",
+    "describe_layer",
+    "labels_layer_kwargs",
+    "metadata_of",
+    "open_snapshot",
+    "record_of",
+    "scan_layer_data",
+    "scan_of_layer",
+]
+
+METADATA_KEY = "oneseg"
+"""Where in ``layer.metadata`` this plugin keeps a dictionary of its own."""
+
+MAX_VOXELS = 1 << 29
+"""Largest scan that is loaded: 1024 slices of 724 x 724, or 1 GiB of 16-bit values."""
+
+TILTED = (
+    "This layer is displayed tilted, and napari may then paint on another slice than the one on screen. Open the file "
+    "with OneSeg instead, which shows it straight and still exports onto its own grid."
+)
+
+
+@dataclass(frozen=True, eq=False)
+class ScanRecord:
+    """What a layer of this plugin remembers: the scan as its file has it, and how it is turned to be shown."""
+
+    source: Volume
+    orientation: Orientation
+
+
+@dataclass(frozen=True, eq=False)
+class LayerSnapshot:
+    """All that is needed to open a layer as a scan, taken on the GUI thread at no cost: nothing is loaded or copied.
+
+    Attributes
+    ----------
+    name
+        The layer's name.
+    data
+        Shape (z, y, x), a numpy array or one that is loaded lazily.
+    world, frame
+        The way from voxels to napari's world (z, y, x) and to the patient (x, y, z), in mm.
+    display
+        What places another layer exactly on this one.
+    record
+        What this plugin kept in the layer.
+    path
+        The file or folder it was opened from, if it is still there.
+    """
+
+    name: str
+    data: Any
+    world: Matrix
+    frame: Matrix
+    display: Mapping[str, Any]
+    record: ScanRecord | None = None
+    path: Path | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class OpenScan:
+    """A scan on the screen.
+
+    Attributes
+    ----------
+    source
+        The scan on the grid that labels are exported to.
+    shown
+        The scan as displayed, in the order of the layer's array; a session works on this one.
+    orientation
+        Maps arrays from ``source`` to ``shown`` and back.
+    name
+        The layer's name, never a path.
+    path
+        The file or folder it came from, for proposing where to export to; never to be stored.
+    display
+        What places another layer exactly on the scan's.
+    note
+        A sentence that the user should read; empty where there is nothing to say.
+    """
+
+    source: Volume
+    shown: Volume
+    orientation: Orientation
+    name: str
+    path: Path | None = None
+    display: Mapping[str, Any] = field(default_factory=dict)
+    note: str = ""
+
+
+def scan_layer_data(volume: Volume, name: str) -> LayerDataTuple:
+    """Return the image layer that shows a scan: turned to the patient's axes, with spacing in mm.
+
+    Parameters
+    ----------
+    volume
+        The scan as :func:`~napari_oneseg.io.read_volume` returned it.
+    name
+        The layer's name.
+    """
+    turned, orientation = shown(volume)
+    window = default_window(turned)
+    kwargs = straight_kwargs(turned.spacing) | {
+        "name": name,
+        "contrast_limits": (window.low, window.high),
+        "metadata": metadata_of(ScanRecord(volume, orientation)),
+    }
+    data: LayerDataTuple = (turned.array, kwargs, "image")
+    return data
+
+
+def labels_layer_kwargs(scan: OpenScan) -> dict[str, Any]:
+    """Return the arguments for a Labels layer that lies exactly on the scan's layer and can be saved on its grid."""
+    return {**scan.display, "metadata": metadata_of(ScanRecord(scan.source, scan.orientation))}
+
+
+def metadata_of(record: ScanRecord) -> dict[str, Any]:
+    """Return the metadata of a layer that keeps a record."""
+    return {METADATA_KEY: {"scan": record}}
+
+
+def record_of(metadata: Mapping[str, Any], shape: tuple[int, ...]) -> ScanRecord | None:
+    """Return the record kept in a layer's metadata, unless the layer's array has another shape since."""
+    own = metadata.get(METADATA_KEY)
+    record = own.get("scan") if isinstance(own, Mapping) else None
+    if not isinstance(record, ScanRecord):
+        return None
+    expected = tuple(record.source.array.shape[axis] for axis in record.orientation.axes)
+    return record if expected == tuple(shape) else None
+
+
+def scan_of_layer(layer: Image) -> OpenScan:
+    """Open an image layer as a scan: :func:`describe_layer` and :func:`open_snapshot` in one."""
+    return open_snapshot(describe_layer(layer))
+
+
+def describe_layer(layer: Image | Labels) -> LayerSnapshot:
+    """Note all that is needed of a layer; to be called on the GUI thread.
+
+    Of a layer with several levels of resolution the finest is taken that is not too large.
+
+    Raises
+    ------
+    InputError
+        If the layer is not a 3D image with one value per voxel, or is too large.
+    """
+    if getattr(layer, "rgb", False):
+        raise InputError(f"'{layer.name}' is a colour image; choose a scan with one grey value per voxel.")
+    if layer.ndim < 3:
+        raise InputError(f"'{layer.name}' is a single 2D image; choose a 3D scan, or open the whole series.")
+    if layer.ndim > 3:
+        raise InputError(
+            f"'{layer.name}' has {layer.ndim} dimensions; a 3D scan was expected: split it with a right click on the "
+            "layer, 'Split Stack', and choose one of its volumes."
+        )
+    data, factors = _level(layer)
+    world = world_frame(layer, factors)
+    return LayerSnapshot(
+        name=layer.name,
+        data=data,
+        world=world,
+        frame=patient_frame(world, layer.metadata),
+        display=display_kwargs(layer, factors),
+        record=record_of(layer.metadata, data.shape),
+        path=readable_path(layer),
+    )
+
+
+def open_snapshot(snapshot: LayerSnapshot) -> OpenScan:
+    """Load a layer as a scan; may take seconds, so it is meant for a worker thread.
+
+    A layer of this plugin has its record. Of any other layer the array stays as it is displayed; if the file that it
+    was opened from is there and holds the same voxels, labels will be exported onto the file's own grid, otherwise onto
+    the layer's.
+
+    Raises
+    ------
+    InputError
+        If the array is not a scan, or its grid is sheared.
+    """
+    array = _loaded(snapshot)
+    if snapshot.record is not None:
+        source, orientation = _recorded(snapshot.record, array)
+        return _opened(snapshot, source, orientation)
+    own = volume_in(array, snapshot.frame)
+    found = on_file_grid(array, snapshot.frame, snapshot.path) if snapshot.path else None
+    source, orientation = found or (own, Orientation())
+    return _opened(snapshot, source, orientation)
+
+
+def _opened(snapshot: LayerSnapshot, source: Volume, orientation: Orientation) -> OpenScan:
+    return OpenScan(
+        source=source,
+        shown=reorient(source, orientation),
+        orientation=orientation,
+        name=snapshot.name,
+        path=snapshot.path,
+        display=snapshot.display,
+        note=TILTED if is_tilted(snapshot.world) else "",
+    )
+
+
+def _recorded(record: ScanRecord, array: NDArray[np.generic]) -> tuple[Volume, Orientation]:
+    """Return the recorded scan, with the layer's own array where that was replaced, by a filtered one for instance."""
+    kept = record.orientation.to_shown(record.source.array)
+    if array.__array_interface__ == kept.__array_interface__:
+        return record.source, record.orientation
+    return replace(record.source, array=record.orientation.to_source(array)), record.orientation
+
+
+def _level(layer: Image | Labels) -> tuple[Any, NDArray[np.float64]]:
+    """Return the finest level that is not too large, and how many of the finest voxels one of its voxels stands for."""
+    levels = list(layer.data) if layer.multiscale else [layer.data]
+    for data in levels:
+        if np.prod(data.shape, dtype=float) <= MAX_VOXELS:
+            return data, np.divide(levels[0].shape, data.shape)
+    raise InputError(
+        f"'{layer.name}' has {' x '.join(map(str, levels[-1].shape))} voxels, more than the {MAX_VOXELS:,} that can be "
+        "used; crop it to the region of interest or reduce its resolution."
+    )
+
+
+def _loaded(snapshot: LayerSnapshot) -> NDArray[np.generic]:
+    """Load the voxels in a type that all stages can use; an array that has one is not copied."""
+    array = np.asarray(snapshot.data)
+    if array.dtype.kind == "f":
+        with np.errstate(over="ignore"):  # becomes infinite, which Volume reports
+            return array.astype(np.float32, copy=False)
+    return array.astype(array.dtype.newbyteorder("="), copy=False)

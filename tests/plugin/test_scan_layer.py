@@ -1,0 +1,303 @@
+"""From scans to layers and back, for layers of this plugin and of others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import dask.array as da
+import numpy as np
+import pytest
+from napari.layers import Image, Labels, Layer
+from napari.layers._source import layer_source
+from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
+
+from napari_oneseg.errors import InputError
+from napari_oneseg.io import read_volume, write_labels
+from napari_oneseg.orientation import Orientation
+from napari_oneseg.plugin import scan_layer
+from napari_oneseg.plugin.scan_layer import (
+    OpenScan,
+    describe_layer,
+    labels_layer_kwargs,
+    open_snapshot,
+    scan_layer_data,
+    scan_of_layer,
+)
+from napari_oneseg.volume import Volume
+from tests.plugin.layer_fixtures import (
+    DIRECTIONS,
+    ORIGIN,
+    SHAPE,
+    SPACING,
+    grey_values,
+    napari_nifti_layer,
+    position,
+    same_grid,
+    save_scan,
+)
+
+# napari itself warns of tilted layers.
+TILTED_LAYERS = pytest.mark.filterwarnings("ignore:Non-orthogonal slicing")
+EVERY_DIRECTION = pytest.mark.parametrize("direction", DIRECTIONS.values(), ids=DIRECTIONS.keys())
+STRAIGHT = np.eye(3)[:, ::-1]
+
+
+def from_path(path: Path, make: Callable[..., Image] | None = None, **kwargs: object) -> Image:
+    with layer_source(path=str(path)):
+        return Layer.create(*scan_layer_data(read_volume(path), "scan")) if make is None else make(**kwargs)
+
+
+def place(scan: OpenScan, index: tuple[int, int, int]) -> NDArray[np.float64]:
+    """Where a voxel of the displayed array lies in the patient, by the definition in Volume."""
+    shown = scan.shown
+    return np.asarray(shown.origin) + np.asarray(shown.direction) @ (np.asarray(shown.spacing) * index)
+
+
+def exported_voxel_lies_there(scan: OpenScan, file: Path, out: Path) -> None:
+    """Paint a voxel of what is displayed, export, and look for it in the file with SimpleITK and nibabel."""
+    index = (2, 1, 3) if scan.shown.array.shape[2] > 3 else (2, 3, 1)
+    labels = np.zeros(scan.shown.array.shape, np.uint8)
+    labels[index] = 2
+    write_labels(out, scan.orientation.to_source(labels), scan.source)
+    same_grid(out, file)
+    written = read_volume(out).array
+    (found,) = np.argwhere(written == 2)
+    np.testing.assert_allclose(position(out, found), place(scan, index), atol=1e-3)
+    # Same grey value: it is the same voxel of the scan's file too.
+    assert read_volume(file).array[tuple(found)] == scan.shown.array[index]
+
+
+# Layers of this plugin
+
+
+@EVERY_DIRECTION
+def test_a_scan_s_own_layer(tmp_path: Path, direction: NDArray[np.float64]) -> None:
+    path = save_scan(tmp_path / "scan.nii", direction)
+    layer = from_path(path)
+    scan = scan_of_layer(layer)
+    assert np.shares_memory(scan.shown.array, layer.data), "nothing is copied"
+    assert (scan.name, scan.path, scan.note) == ("scan", path, "")
+    np.testing.assert_allclose(layer.scale, scan.shown.spacing)
+    assert np.argmax(np.abs(scan.shown.direction), axis=0).tolist() == [2, 1, 0]
+    exported_voxel_lies_there(scan, path, tmp_path / "labels.nii.gz")
+
+
+def test_the_layer_is_shown_straight_in_mm_with_a_window(tmp_path: Path) -> None:
+    layer = from_path(save_scan(tmp_path / "scan.nii", DIRECTIONS["oblique"]))
+    np.testing.assert_allclose(layer.affine.affine_matrix, np.eye(4))
+    np.testing.assert_allclose(layer.translate, 0)
+    assert [str(unit) for unit in layer.units] == ["millimeter"] * 3
+    assert layer.axis_labels == ("z", "y", "x")
+    low, high = layer.contrast_limits
+    assert 0 <= low < 50
+    assert 950 < high < 1000
+
+
+def test_a_filtered_layer_of_the_same_shape_keeps_the_grid(tmp_path: Path) -> None:
+    layer = from_path(save_scan(tmp_path / "scan.nii", DIRECTIONS["sagittal"]))
+    layer.data = layer.data.astype(np.float32) * 2
+    scan = scan_of_layer(layer)
+    np.testing.assert_array_equal(scan.shown.array, layer.data)
+    assert scan.source.header
+    layer.data = layer.data[::-1]
+    np.testing.assert_array_equal(scan_of_layer(layer).shown.array, layer.data)
+
+
+def test_a_cropped_layer_is_on_a_grid_of_its_own(tmp_path: Path) -> None:
+    layer = from_path(save_scan(tmp_path / "scan.nii", DIRECTIONS["oblique"]))
+    layer.data = layer.data[1:]
+    scan = scan_of_layer(layer)
+    assert scan.source.array.shape == layer.data.shape
+    assert scan.source.header == {}
+
+
+# Layers of others
+
+
+@EVERY_DIRECTION
+def test_a_layer_of_napari_nifti_is_exported_on_its_file_s_grid(tmp_path: Path, direction: NDArray[np.float64]) -> None:
+    path = save_scan(tmp_path / "scan.nii.gz", direction)
+    layer = from_path(path, partial(napari_nifti_layer, path))
+    scan = scan_of_layer(layer)
+    np.testing.assert_array_equal(scan.shown.array, layer.data)
+    exported_voxel_lies_there(scan, path, tmp_path / "labels.nii.gz")
+
+
+@EVERY_DIRECTION
+def test_without_its_file_a_layer_of_napari_nifti_still_lies_right(
+    tmp_path: Path, direction: NDArray[np.float64]
+) -> None:
+    path = save_scan(tmp_path / "scan.nii.gz", direction)
+    scan = scan_of_layer(napari_nifti_layer(path))
+    known = scan_of_layer(from_path(path, partial(napari_nifti_layer, path)))
+    assert scan.orientation == Orientation()
+    for index in [(0, 0, 0), (1, 2, 3)]:
+        np.testing.assert_allclose(place(scan, index), place(known, index), atol=1e-4)
+
+
+@EVERY_DIRECTION
+def test_napari_nifti_itself(tmp_path: Path, direction: NDArray[np.float64]) -> None:
+    reader = pytest.importorskip("napari_nifti._reader", reason="napari-nifti is not installed")
+    path = save_scan(tmp_path / "scan.nii.gz", direction)
+    made = reader.reader_function(str(path))[0]
+    known = scan_of_layer(from_path(path, partial(Layer.create, *made)))
+    exported_voxel_lies_there(known, path, tmp_path / "labels.nii.gz")
+    moved = scan_of_layer(Layer.create(*made))
+    np.testing.assert_allclose(place(moved, (1, 2, 3)), place(known, (1, 2, 3)), atol=1e-4)
+
+
+@EVERY_DIRECTION
+def test_a_layer_in_the_file_s_order_with_spacing_only(tmp_path: Path, direction: NDArray[np.float64]) -> None:
+    path = save_scan(tmp_path / "scan.nii.gz", direction)
+    layer = from_path(path, Image, data=grey_values().astype(np.float64), scale=SPACING)
+    exported_voxel_lies_there(scan_of_layer(layer), path, tmp_path / "labels.nii.gz")
+
+
+def test_other_voxels_than_the_file_s_are_on_the_layer_s_grid(tmp_path: Path) -> None:
+    path = save_scan(tmp_path / "scan.nii.gz", DIRECTIONS["oblique"])
+    layer = from_path(path, Image, data=grey_values() + 1, scale=SPACING)
+    scan = scan_of_layer(layer)
+    assert scan.source.header == {}
+    np.testing.assert_array_equal(scan.source.direction, STRAIGHT)
+
+
+def test_a_file_that_cannot_be_read_is_left_aside(tmp_path: Path) -> None:
+    path = tmp_path / "scan.nii.gz"
+    path.write_bytes(b"no scan")
+    assert scan_of_layer(from_path(path, Image, data=grey_values())).path == path
+
+
+def test_a_plain_array() -> None:
+    scan = scan_of_layer(Image(grey_values(), scale=SPACING, translate=(1, 2, 3), name="array"))
+    assert scan.source.spacing == pytest.approx(SPACING)
+    assert scan.source.origin == pytest.approx((3, 2, 1))
+    np.testing.assert_allclose(scan.source.direction, STRAIGHT)
+    assert scan.shown.axis == 0
+    assert scan.path is None
+
+
+@TILTED_LAYERS
+@pytest.mark.parametrize(
+    ("linear", "tilted"),
+    [
+        pytest.param(np.diag([-7.5, 1.25, -0.8]), False, id="negative"),
+        pytest.param(np.diag(SPACING)[[1, 0, 2]], False, id="permuted"),
+        pytest.param(Rotation.from_euler("xyz", [20, 0, 10], degrees=True).as_matrix() * SPACING, True, id="rotated"),
+    ],
+)
+def test_an_affine(linear: NDArray[np.float64], tilted: bool) -> None:
+    affine = np.eye(4)
+    affine[:3, :3], affine[:3, 3] = linear, (1, 2, 3)
+    layer = Image(grey_values(), affine=affine)
+    scan = scan_of_layer(layer)
+    assert scan.source.spacing == pytest.approx(SPACING)
+    for index in [(0, 0, 0), (1, 2, 3)]:
+        np.testing.assert_allclose(place(scan, index)[::-1], layer.data_to_world(index), atol=1e-9)
+    assert bool(scan.note) == tilted
+
+
+@TILTED_LAYERS
+def test_affine_scale_and_rotation_together() -> None:
+    rotation = Rotation.from_euler("xyz", [20, 0, 10], degrees=True).as_matrix()
+    layer = Image(grey_values(), affine=np.diag([2, 2, 2, 1]), scale=SPACING, rotate=rotation, translate=(1, 2, 3))
+    scan = scan_of_layer(layer)
+    np.testing.assert_allclose(place(scan, (1, 2, 3))[::-1], layer.data_to_world((1, 2, 3)), atol=1e-9)
+
+
+@TILTED_LAYERS
+def test_a_sheared_layer() -> None:
+    layer = Image(grey_values(), shear=[0.2, 0, 0])
+    with pytest.raises(InputError, match=r"sheared.*resample"):
+        scan_of_layer(layer)
+
+
+def test_units() -> None:
+    layer = Image(grey_values(), scale=(7500, 1250, 800), translate=(1000, 0, 0), units=("um",) * 3)
+    scan = scan_of_layer(layer)
+    assert scan.source.spacing == pytest.approx(SPACING)
+    assert scan.source.origin == pytest.approx((0, 0, 1))
+
+
+def test_a_lazy_array_is_loaded_only_when_opened() -> None:
+    loads = []
+
+    def block(**info: object) -> NDArray[np.int16]:
+        loads.append(info)
+        return grey_values()
+
+    lazy = da.map_blocks(block, chunks=tuple((n,) for n in SHAPE), dtype=np.int16, meta=np.empty((0, 0, 0), np.int16))
+    layer = Image(lazy, contrast_limits=(0, 1000))
+    before = len(loads)
+    snapshot = describe_layer(layer)
+    assert len(loads) == before
+    np.testing.assert_array_equal(open_snapshot(snapshot).shown.array, grey_values())
+
+
+def test_the_finest_level_that_is_not_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    fine = np.random.default_rng(0).integers(0, 1000, (16, 16, 16)).astype(np.int16)
+    layer = Image([fine, fine[::2, ::2, ::2]], multiscale=True, scale=(2, 1, 1), translate=(10, 0, 0))
+    assert scan_of_layer(layer).shown.array.shape == (16, 16, 16)
+    monkeypatch.setattr(scan_layer, "MAX_VOXELS", 1000)
+    scan = scan_of_layer(layer)
+    assert scan.shown.array.shape == (8, 8, 8)
+    assert scan.shown.spacing == pytest.approx((4, 2, 2))
+    # The first coarse voxel covers fine voxels 0 and 1.
+    assert place(scan, (0, 0, 0))[::-1] == pytest.approx((11, 0.5, 0.5))
+    labels = Labels(np.zeros((8, 8, 8), np.uint8), **labels_layer_kwargs(scan))
+    np.testing.assert_allclose(labels.data_to_world((0, 0, 0)), (11, 0.5, 0.5))
+    monkeypatch.setattr(scan_layer, "MAX_VOXELS", 100)
+    with pytest.raises(InputError, match="8 x 8 x 8 voxels, more than the 100"):
+        describe_layer(layer)
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        pytest.param(lambda: Image(np.zeros((4, 4, 4, 3), np.uint8), rgb=True), "colour image", id="rgb"),
+        pytest.param(lambda: Image(grey_values()[0]), "single 2D image", id="2D"),
+        pytest.param(lambda: Image(np.stack([grey_values()] * 2)), "4 dimensions.*Split Stack", id="4D"),
+        pytest.param(lambda: Image(grey_values() > 500), "integers or floats, got bool", id="bool"),
+        pytest.param(lambda: Image(grey_values()[:1]), "at least two slices", id="one slice"),
+        pytest.param(lambda: Image(np.where(grey_values() > 500, np.nan, 1.0)), "NaN", id="NaN"),
+    ],
+)
+def test_what_is_no_scan(layer: object, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        scan_of_layer(layer())
+
+
+# The labels on top
+
+
+def layer_with(transform: str) -> Image:
+    rotation = Rotation.from_euler("xyz", [20, 0, 10], degrees=True).as_matrix()
+    affine = np.eye(4)
+    affine[:3, :3], affine[:3, 3] = rotation * [1, 2, 3], (1, 2, 3)
+    match transform:
+        case "own":
+            volume = Volume(grey_values(), SPACING, ORIGIN, DIRECTIONS["sagittal"])
+            return Layer.create(*scan_layer_data(volume, "own"))
+        case "scale":
+            return Image(grey_values(), scale=(-7.5, 1.25, 0.8), translate=(1, 2, 3), units=("um",) * 3)
+        case "affine":
+            return Image(grey_values(), affine=affine, scale=(1, 2, 1), axis_labels=("a", "b", "c"))
+        case _:
+            return Image(grey_values(), rotate=rotation, scale=SPACING, translate=(1, 2, 3))
+
+
+@TILTED_LAYERS
+@pytest.mark.parametrize("transform", ["own", "scale", "affine", "rotated"])
+def test_labels_lie_exactly_on_the_layer(transform: str) -> None:
+    layer = layer_with(transform)
+    scan = scan_of_layer(layer)
+    labels = Labels(np.zeros(scan.shown.array.shape, np.uint8), **labels_layer_kwargs(scan))
+    for index in [(0, 0, 0), (1, 2, 3), (3, 0, 1)]:
+        np.testing.assert_allclose(labels.data_to_world(index), layer.data_to_world(index), atol=1e-12)
+    np.testing.assert_allclose(labels.scale, layer.scale)
+    np.testing.assert_allclose(labels.translate, layer.translate)
+    assert labels.units == layer.units
+    assert labels.axis_labels == layer.axis_labels
+    assert scan_of_layer(layer).shown.array.shape == labels.data.shape
