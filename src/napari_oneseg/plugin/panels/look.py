@@ -1,0 +1,150 @@
+"""Colours and small widgets that all steps share.
+
+Text and background come from the palette, so that they follow the viewer's theme. The few colours that carry a meaning
+are fixed: each is legible on the dark and on the light theme, and never the only sign of what it means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+
+from qtpy.QtCore import QEvent, QObject, QSignalBlocker, QSize, Qt, Signal
+from qtpy.QtGui import QResizeEvent
+from qtpy.QtWidgets import QComboBox, QLabel, QPushButton, QSizePolicy, QWidget
+
+from napari_oneseg.plugin.view_model import Choice
+
+__all__ = ["ACCENT", "ATTENTION", "DONE", "STYLE", "ActionButton", "ChoiceBox", "OneLine", "WheelGuard", "paragraph"]
+
+ACCENT = "#0072c3"
+DONE = "#2c8f52"
+ATTENTION = "#e0a100"
+
+# The viewer's own style has no mark for the focus; whoever works by keyboard needs one.
+STYLE = f"""
+OneSegView QPushButton, OneSegView QComboBox, OneSegView QAbstractSpinBox {{ border: 1px solid transparent; }}
+OneSegView QPushButton:focus, OneSegView QComboBox:focus, OneSegView QAbstractSpinBox:focus,
+OneSegView QListWidget:focus, OneSegView QTableWidget:focus {{ border: 1px solid {ACCENT}; }}
+OneSegView QPushButton[prominent="true"]:enabled {{
+    background-color: {ACCENT}; color: white; font-weight: bold; padding: 6px;
+}}
+OneSegView QPushButton[prominent="true"]:enabled:hover {{ background-color: #0a84dc; }}
+OneSegView QPushButton[prominent="true"]:enabled:pressed {{ background-color: #005a9c; }}
+OneSegView QPushButton[prominent="true"]:enabled:focus {{ border: 1px solid white; }}
+"""
+
+
+class ActionButton(QPushButton):
+    """A button that shows its shortcut behind its text, and stands out while its step is the next thing to do."""
+
+    def __init__(self, text: str, tip: str, parent: QWidget | None = None) -> None:
+        super().__init__(text, parent)
+        self._label, self._shortcut = text, ""
+        self.setToolTip(tip)
+        # A long text is cut rather than widening the whole dock.
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+
+    def set_label(self, text: str) -> None:
+        """Change the text before the shortcut."""
+        self._label = text
+        self._show()
+
+    def set_shortcut(self, shortcut: str) -> None:
+        """Show a shortcut, such as "Shift+P"; empty for none. The key itself is bound elsewhere."""
+        self._shortcut = shortcut
+        self._show()
+
+    def set_prominent(self, prominent: bool) -> None:
+        """Make it stand out, or not."""
+        if bool(self.property("prominent")) != prominent:
+            self.setProperty("prominent", prominent)
+            self.style().unpolish(self)
+            self.style().polish(self)
+
+    def _show(self) -> None:
+        self.setText(f"{self._label}  ({self._shortcut})" if self._shortcut else self._label)
+
+
+class ChoiceBox(QComboBox):
+    """A list to choose from; only the user's choices are announced."""
+
+    chosen = Signal(object)
+    """The key of the entry that the user chose."""
+
+    def __init__(self, name: str, tip: str, placeholder: str = "", parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._choices: tuple[Choice, ...] = ()
+        self.setAccessibleName(name)
+        self.setToolTip(tip)
+        self.setPlaceholderText(placeholder)
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        # The names of layers may be long; the dock keeps its width.
+        self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.setMinimumContentsLength(6)
+        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.activated.connect(self._on_activated)
+
+    def set_choices(self, choices: Sequence[Choice], current: Hashable | None) -> None:
+        """Show the choices and which of them holds; None where none does."""
+        # An open list is not disturbed by being told the same again.
+        with QSignalBlocker(self):
+            if tuple(choices) != self._choices:
+                self._choices = tuple(choices)
+                self.clear()
+                for row, choice in enumerate(self._choices):
+                    self.addItem(choice.text)
+                    self.setItemData(row, choice.tip or choice.text, Qt.ItemDataRole.ToolTipRole)
+            keys = [choice.key for choice in self._choices]
+            self.setCurrentIndex(keys.index(current) if current in keys else -1)
+
+    def _on_activated(self, row: int) -> None:
+        self.chosen.emit(self._choices[row].key)
+
+
+class OneLine(QLabel):
+    """A text on one line, cut with an ellipsis where it does not fit; the tooltip holds all of it."""
+
+    def __init__(self, text: str = "", parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._full = text
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+
+    def set_full_text(self, text: str) -> None:
+        """Replace the text."""
+        self._full = text
+        self.setToolTip(text)
+        self._elide()
+
+    def minimumSizeHint(self) -> QSize:
+        """Any width will do."""
+        return QSize(0, super().minimumSizeHint().height())
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Cut the text anew."""
+        super().resizeEvent(event)
+        self._elide()
+
+    def _elide(self) -> None:
+        self.setText(self.fontMetrics().elidedText(self._full, Qt.TextElideMode.ElideRight, max(self.width() - 4, 0)))
+
+
+class WheelGuard(QObject):
+    """Keeps the wheel, which is meant to scroll the panel, from changing a value it happens to pass over."""
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Pass the wheel on to what lies behind, unless the control has the focus."""
+        if event.type() == QEvent.Type.Wheel and isinstance(watched, QWidget) and not watched.hasFocus():
+            event.ignore()
+            return True
+        return False
+
+
+def paragraph(text: str = "") -> QLabel:
+    """Return a label that breaks its text into lines, and whose text can be selected with the mouse."""
+    label = QLabel(text)
+    label.setWordWrap(True)
+    label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+    label.setTextFormat(Qt.TextFormat.PlainText)
+    # Without this a long word would widen the dock.
+    label.setMinimumWidth(1)
+    return label

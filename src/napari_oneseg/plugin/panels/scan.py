@@ -1,0 +1,92 @@
+"""Step 1: which scan, how it is looked at, and what computes."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QFileDialog, QFormLayout, QHBoxLayout, QWidget
+
+from napari_oneseg.plugin.panels.look import ActionButton, ChoiceBox, OneLine
+from napari_oneseg.plugin.panels.step import Step
+from napari_oneseg.plugin.view_model import Choice
+
+__all__ = ["ScanPanel"]
+
+SCAN_FILES = "Scans (*.nii *.nii.gz *.nrrd *.nhdr *.mha *.mhd);;All files (*)"
+
+
+class ScanPanel(Step):
+    """Open a scan, or choose one that is open."""
+
+    file_chosen = Signal(str)
+    folder_chosen = Signal(str)
+    scan_chosen = Signal(object)
+    axis_chosen = Signal(object)
+    window_chosen = Signal(object)
+    device_chosen = Signal(object)
+
+    folds_when_done = True
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(1, "Scan", parent)
+        self.file_button = ActionButton("Open file…", "Open a scan: NIfTI, NRRD or MetaImage.")
+        self.folder_button = ActionButton("Open DICOM folder…", "Open the DICOM series in a folder.")
+        self.file_button.clicked.connect(self._choose_file)
+        self.folder_button.clicked.connect(self._choose_folder)
+        self.main_action = self.file_button
+        buttons = QHBoxLayout()
+        buttons.addWidget(self.file_button, 2)
+        buttons.addWidget(self.folder_button, 3)
+        self.scans = ChoiceBox("Scan", "The scan to work on, of those that are open.", "No scan is open")
+        self.axes = ChoiceBox("Slices", "The direction in which the scan is cut into slices.")
+        self.windows = ChoiceBox("Window", "Brightness and contrast.")
+        self.devices = ChoiceBox("Compute on", "What computes; it changes the time, not the result.")
+        self.meaning = OneLine()
+        form = QFormLayout()
+        form.setContentsMargins(0, 0, 0, 0)
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
+        for title, box, signal in (
+            ("Scan", self.scans, self.scan_chosen),
+            ("Slices", self.axes, self.axis_chosen),
+            ("Window", self.windows, self.window_chosen),
+            ("Compute on", self.devices, self.device_chosen),
+        ):
+            form.addRow(title, box)
+            box.chosen.connect(signal)
+        form.addRow("", self.meaning)
+        self.rows.addLayout(buttons)
+        self.rows.addLayout(form)
+
+    def set_scans(self, choices: Sequence[Choice], current: Hashable | None) -> None:
+        """Show the open scans."""
+        self.scans.set_choices(choices, current)
+
+    def set_axes(self, choices: Sequence[Choice], current: Hashable | None) -> None:
+        """Show the directions in which the scan may be cut."""
+        self.axes.set_choices(choices, current)
+
+    def set_windows(self, choices: Sequence[Choice], current: Hashable | None) -> None:
+        """Show the presets of brightness and contrast; None where the user has set his own."""
+        self.windows.set_choices(choices, current)
+
+    def set_devices(self, choices: Sequence[Choice], current: Hashable | None, meaning: str) -> None:
+        """Show what can compute, and what the current choice means, such as "CPU, about 2 s"."""
+        self.devices.set_choices(choices, current)
+        self.meaning.set_full_text(meaning)
+
+    def ask_for_file(self) -> str:
+        """Let the user choose a file; empty where he did not."""
+        return str(QFileDialog.getOpenFileName(self, "Open a scan", "", SCAN_FILES)[0])
+
+    def ask_for_folder(self) -> str:
+        """Let the user choose a folder; empty where he did not."""
+        return str(QFileDialog.getExistingDirectory(self, "Open a DICOM folder"))
+
+    def _choose_file(self) -> None:
+        if path := self.ask_for_file():
+            self.file_chosen.emit(path)
+
+    def _choose_folder(self) -> None:
+        if path := self.ask_for_folder():
+            self.folder_chosen.emit(path)
