@@ -24,7 +24,7 @@ class ExportPanel(Step):
             "Export labels…",
             "Write the labels on the scan's own grid, with a record of how they were made beside them.",
         )
-        self.export_button.clicked.connect(lambda: self.export_requested.emit())
+        self.export_button.clicked.connect(self.export_requested)
         self.main_action = self.export_button
         self.rows.addWidget(self.summary)
         self.rows.addWidget(self.export_button)

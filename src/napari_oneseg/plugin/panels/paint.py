@@ -35,7 +35,7 @@ class PaintPanel(Step):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(4, "Paint", parent)
         self.paint_button = ActionButton("Paint this slice", "Select the labels and the brush, to paint on the scan.")
-        self.paint_button.clicked.connect(lambda: self.paint_requested.emit())
+        self.paint_button.clicked.connect(self.paint_requested)
         self.main_action = self.paint_button
         self.layers = ChoiceBox("Labels layer", "Where the labels are painted: a new layer, or one that is open.")
         self.layers.chosen.connect(self.layer_chosen)

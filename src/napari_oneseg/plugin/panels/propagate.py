@@ -35,14 +35,14 @@ class PropagatePanel(Step):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(5, "Propagate", parent)
         self.propagate_button = ActionButton("Propagate", "Carry the labels from the painted slices through the scan.")
-        self.propagate_button.clicked.connect(lambda: self.propagate_requested.emit())
+        self.propagate_button.clicked.connect(self.propagate_requested)
         self.main_action = self.propagate_button
         self.directions = ChoiceBox("Direction", "Where the labels are carried to, from the painted slices.")
         self.scopes = ChoiceBox("Labels", "Which labels are carried.")
-        self.directions.chosen.connect(lambda key: self.direction_chosen.emit(key))
-        self.scopes.chosen.connect(lambda key: self.scope_chosen.emit(key))
+        self.directions.chosen.connect(self.direction_chosen.emit)
+        self.scopes.chosen.connect(self.scope_chosen.emit)
         self.live_box = QCheckBox("Update after each stroke")
-        self.live_box.clicked.connect(lambda on: self.live_toggled.emit(on))
+        self.live_box.clicked.connect(self.live_toggled)
         self.advanced = ParameterForm()
         self.advanced.changed.connect(self.parameters_changed)
         form = QFormLayout()

@@ -46,7 +46,7 @@ class Step(QFrame):
         self.cancel_button = QPushButton("Cancel")
         self.cancel_button.setToolTip("Stop; what has been computed so far is kept.")
         self.cancel_button.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Fixed)
-        self.cancel_button.clicked.connect(lambda: self.cancelled.emit())
+        self.cancel_button.clicked.connect(self.cancelled)
         busy = QHBoxLayout()
         busy.setContentsMargins(0, 0, 0, 0)
         busy.addWidget(self.progress, 1)

@@ -28,7 +28,7 @@ class SuggestPanel(Step):
         self.suggest_button = ActionButton(
             "Go to the suggested slice", "Find the slice whose labels carry furthest, and show it."
         )
-        self.suggest_button.clicked.connect(lambda: self.suggest_requested.emit())
+        self.suggest_button.clicked.connect(self.suggest_requested)
         self.main_action = self.suggest_button
         self.slices = SliceList("Suggested slices", "Suggested slices, best first; a click shows the slice.")
         self.slices.slice_chosen.connect(self.suggestion_chosen)
