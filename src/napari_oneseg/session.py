@@ -175,6 +175,12 @@ class OneSegSession:
         return self._history.present
 
     @property
+    def has_work(self) -> bool:
+        """Whether anything was painted, propagated, or can be brought back by undo and redo."""
+        state, history = self._state, self._history
+        return bool(state.painted or state.frozen or state.results or history.undoable or history.redoable)
+
+    @property
     def annotation(self) -> Annotation:
         """The painted, corrected and frozen slices."""
         return self._state.annotation
@@ -486,4 +492,7 @@ class OneSegSession:
             )
             state = replace(state, stale=frozenset(state.results) - frozenset(state.frozen))
         self.propagation, self.screening = saved.propagation, saved.screening
-        self._history = History(state)
+        if self.has_work:  # what was made since is one step back
+            self._history.push(state, "resuming")
+        else:
+            self._history = History(state)

@@ -147,6 +147,7 @@ class Controller(QObject):
         def done(opened: OpenedScan) -> None:
             self._reset(opened)
             self._take_extras(extras or {})
+            self.unsaved = kept is not None
             self._ended()
             if kept is not None:
                 self._show(self._worked_slices())
@@ -429,6 +430,17 @@ class Controller(QObject):
 
         self.engine.submit(Job(lambda _: work.rank_next(session, slice_range), done, name="next"))
 
+    def set_parameters(self, values: Mapping[str, Any]) -> None:
+        """Propagate with other parameters from now on."""
+        from napari_oneseg.config import PropagationConfig
+
+        session = self._need_session()
+        try:
+            session.propagation = PropagationConfig.from_dict({**session.propagation.to_dict(), **values})
+        except ValueError as error:
+            self.said.emit(str(error), "warning")
+        self.changed.emit()
+
     # Review --------------------------------------------------------------------------------------------------------
 
     def accept(self, index: int, accepted: bool = True) -> None:
@@ -481,8 +493,11 @@ class Controller(QObject):
         session, scan = self._need_session(), self.scan
         assert scan is not None
         state = session.state
-        extras = {"label_names": {str(value): self.style(value).name for value in self.labels}}
-        extras["label_colours"] = {str(value): list(self.style(value).colour) for value in self.labels}  # type: ignore[dict-item]
+        styles = {str(value): self.style(value) for value in self.labels}
+        extras = {
+            "label_names": {value: style.name for value, style in styles.items()},
+            "label_colours": {value: list(style.colour) for value, style in styles.items()},
+        }
 
         def done(written: Path) -> None:
             self._ended()
@@ -494,6 +509,14 @@ class Controller(QObject):
             self._do("export", lambda _: work.write_export(path, session, scan, extras, write), done)
         else:
             self.said.emit("Wait until the work under way is done, then export.", "info")
+
+    def shown_labels(self, index: int) -> LabelArray:
+        """Return what a slice is to show now, (rows, columns): a propagation under way included."""
+        session, result = self._need_session(), self._computed.get(index)
+        if result is not None and self._running is not None:
+            return session.preview(self._running, result)
+        rows, columns = session.volume.slices.shape[1:]
+        return session.state.labels_on(index, (rows, columns))
 
     # Helpers -------------------------------------------------------------------------------------------------------
 

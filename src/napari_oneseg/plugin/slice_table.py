@@ -67,8 +67,8 @@ class SliceTable:
         """Take over the labels of a slice, (rows, columns)."""
         counts = np.bincount(labels.ravel())
         counts[0] = 0
-        for value in np.flatnonzero(counts):
-            self._pixels.setdefault(int(value), np.zeros(self.n_slices, np.int64))
+        for value in np.flatnonzero(counts).tolist():
+            self._pixels.setdefault(value, np.zeros(self.n_slices, np.int64))
         for value, pixels in self._pixels.items():
             pixels[index] = counts[value] if value < len(counts) else 0
 

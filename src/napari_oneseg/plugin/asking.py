@@ -1,0 +1,80 @@
+"""Questions to the user: a bar for those that can wait, a window for those that cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLabel, QMessageBox, QPushButton, QVBoxLayout, QWidget
+
+__all__ = ["Asking"]
+
+LABEL_FILES = "NIfTI (*.nii.gz *.nii);;NRRD (*.nrrd);;MetaImage (*.mha)"
+
+
+class Asking(QWidget):
+    """A bar that offers to take up earlier work, hidden while there is nothing to ask; and the dialogs."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.text = QLabel()
+        self.text.setWordWrap(True)
+        self.yes_button = QPushButton("Resume")
+        self.yes_button.setToolTip("Take up the work where it was left.")
+        self.no_button = QPushButton("Discard")
+        self.no_button.setToolTip("Delete the earlier work and begin anew.")
+        self.later_button = QPushButton("Not now")
+        self.later_button.setToolTip("Keep the earlier work for the next time.")
+        buttons = QHBoxLayout()
+        for button in (self.yes_button, self.later_button, self.no_button):
+            buttons.addWidget(button)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(8, 6, 8, 6)
+        column.addWidget(self.text)
+        column.addLayout(buttons)
+        self._yes: Callable[[], None] = lambda: None
+        self._no: Callable[[], None] = lambda: None
+        self.yes_button.clicked.connect(lambda: self._answer(self._yes))
+        self.no_button.clicked.connect(self._confirm_no)
+        self.later_button.clicked.connect(self.hide)
+        self.hide()
+
+    def offer(self, text: str, yes: Callable[[], None], no: Callable[[], None]) -> None:
+        """Offer to take up earlier work, without being in the way."""
+        self.text.setText(text)
+        self._yes, self._no = yes, no
+        self.show()
+
+    def withdraw(self) -> None:
+        """Offer it no more: another scan is open."""
+        self.hide()
+
+    def _answer(self, action: Callable[[], None]) -> None:
+        self.hide()
+        action()
+
+    def _confirm_no(self) -> None:
+        if self.is_sure("Delete the earlier work on this scan? It cannot be brought back."):
+            self._answer(self._no)
+
+    # Dialogs, one method each, so that tests can answer them ---------------------------------------------------------
+
+    def is_sure(self, question: str) -> bool:
+        """Return whether the user wants something that cannot be undone."""
+        answer = QMessageBox.question(self.window(), "OneSeg", question)
+        return bool(answer == QMessageBox.StandardButton.Yes)
+
+    def for_export(self, proposed: Path) -> Path | None:
+        """Ask for the name of a label file; a file that exists is replaced only if the user says so."""
+        name, _ = QFileDialog.getSaveFileName(self.window(), "Export labels", str(proposed), LABEL_FILES)
+        return Path(name) if name else None
+
+    def may_close(self) -> bool:
+        """Ask whether to close over labels that were not exported."""
+        answer = QMessageBox.question(
+            self.window(),
+            "OneSeg",
+            "The labels were changed since the last export. Close anyway?\n\n"
+            "The work is kept, and offered again when you open this scan.",
+        )
+        return bool(answer == QMessageBox.StandardButton.Yes)

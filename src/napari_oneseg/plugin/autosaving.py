@@ -1,0 +1,145 @@
+"""Keeps the work while it is done: strokes at once, results every few seconds, in a thread of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QObject, QTimer, Signal
+
+from napari_oneseg.plugin.engine import Engine, Job
+
+if TYPE_CHECKING:
+    from napari_oneseg.autosave import AutosaveStore, Found
+    from napari_oneseg.plugin.controller import Controller
+    from napari_oneseg.plugin.engine import Report
+    from napari_oneseg.session_file import SavedSession
+
+__all__ = ["Autosaver"]
+
+
+class Autosaver(QObject):
+    """Saves what a controller's session holds after each change.
+
+    Parameters
+    ----------
+    controller
+        Says when something was made.
+    seconds
+        How often propagated slices are saved while they change; what was painted is saved at once.
+    folder
+        Where; by default the user's data folder.
+    """
+
+    failed = Signal(str)
+    """Saving did not work: a sentence for the user."""
+
+    def __init__(
+        self, controller: Controller, seconds: float = 5.0, folder: Path | None = None, parent: QObject | None = None
+    ) -> None:
+        super().__init__(parent)
+        self._controller = controller
+        self._folder = folder
+        self._store: AutosaveStore | None = None
+        self._lane = Engine(self)
+        self._strokes_due = False
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(round(1000 * seconds))
+        self._timer.timeout.connect(lambda: self._save(results=True))
+        self.enabled = True
+        controller.worked.connect(self._touched)
+
+    # Saving --------------------------------------------------------------------------------------------------------
+
+    def _touched(self) -> None:
+        if not self.enabled:
+            return
+        if self._lane.busy:
+            self._strokes_due = True  # one save at a time, the latest state next
+        else:
+            self._save(results=False)
+        if not self._timer.isActive():
+            self._timer.start()
+
+    def _save(self, results: bool) -> None:
+        saved = self.snapshot()
+        if saved is None or not self.enabled:
+            return
+        self._strokes_due = False
+
+        def done(_: object = None) -> None:
+            if self._strokes_due:
+                self._save(results=False)
+
+        def failed(sentence: str) -> None:
+            self.failed.emit(f"The work could not be kept for the case of a crash: {sentence}")
+
+        self._lane.submit(Job(lambda _: self._opened_store().save(saved, results), done, on_error=failed, name="save"))
+
+    def snapshot(self) -> SavedSession | None:
+        """Return what there is to save; None where no scan is open, or nothing was made."""
+        session = self._controller.session
+        if session is None or not session.has_work:
+            return None
+        return replace(session.snapshot(), extras=self._controller.extras())
+
+    def save_now(self) -> None:
+        """Save before this returns: the program is about to end."""
+        saved = self.snapshot()
+        self._timer.stop()
+        self._lane.close()
+        if saved is not None and self.enabled:
+            self._opened_store().save(saved)
+
+    def close(self) -> None:
+        """Save, and let go of the files."""
+        self.save_now()
+        if self._store is not None:
+            self._store.close()
+            self._store = None
+
+    # What was kept before ------------------------------------------------------------------------------------------
+
+    def find(self, scan: str, found: Callable[[Found], None]) -> None:
+        """Look for work on a scan that another run has left; ``found`` is called if there is any."""
+
+        def look(_: Report) -> Found | None:
+            return next((one for one in self._opened_store().find_all(scan) if not one.alive), None)
+
+        def done(one: Found | None) -> None:
+            if one is not None and (one.painted or one.accepted):
+                found(one)
+
+        self._lane.submit(Job(look, done, name="find"))
+
+    def load(self, found: Found, loaded: Callable[[SavedSession], None], failed: Callable[[str], None]) -> None:
+        """Load what was found."""
+        self._lane.submit(Job(lambda _: self._opened_store().load(found), loaded, on_error=failed, name="load"))
+
+    def taken_up(self, found: Found) -> None:
+        """Keep what was found under this window's name, and only then let the old file go."""
+        saved = self.snapshot()
+
+        def move(_: Report) -> None:
+            store = self._opened_store()
+            if saved is not None:
+                store.save(saved)
+            store.discard(found)
+
+        self._lane.submit(Job(move, on_error=self.failed.emit, name="take up"))
+
+    def discard(self, found: Found) -> None:
+        """Delete what was found: the user does not want it."""
+        self._lane.submit(Job(lambda _: self._opened_store().discard(found), on_error=self.failed.emit))
+
+    def _opened_store(self) -> Any:
+        # Here, in the thread: it imports torch.
+        if self._store is None:
+            from napari_oneseg.autosave import AutosaveStore
+
+            self._store = AutosaveStore(self._folder)
+            self._store.prune()
+        return self._store

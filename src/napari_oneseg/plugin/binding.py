@@ -1,0 +1,173 @@
+"""A labels layer and the work on a scan, kept the same: strokes go one way, results the other.
+
+Strategy. napari says which voxels a stroke has changed; from them come the slices. What is written into the layer is
+written in place, and never while a stroke is open: napari puts old voxels back when a stroke is given up, and would put
+them over what was written meanwhile. Whatever changed the layer without an event (a script, napari's own undo) is found
+by comparing slices: the one on screen whenever the layer is drawn anew, all of them before anything is saved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtCore import QObject, Qt, QTimer, Signal
+from qtpy.QtWidgets import QApplication
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from napari.layers import Labels
+
+    from napari_oneseg.volume import LabelArray
+
+__all__ = ["LabelsBinding"]
+
+_FLUSH_MS = 60
+
+
+class LabelsBinding(QObject):
+    """Ties a labels layer to what is known of the slices.
+
+    Parameters
+    ----------
+    layer
+        Shape (z, y, x), held in memory.
+    axis
+        The axis of the slices.
+    expected
+        Returns what a slice is to show, (rows, columns).
+    on_screen
+        Returns the index of the slice on screen, None where several are (3D, or another plane).
+    """
+
+    stroked = Signal(object)
+    """Slices that were changed in the layer: index to labels, (rows, columns)."""
+    replaced = Signal()
+    """The layer's array was replaced by one of another shape: it can no longer be used."""
+
+    def __init__(
+        self,
+        layer: Labels,
+        axis: int,
+        expected: Callable[[int], LabelArray],
+        on_screen: Callable[[], int | None],
+        parent: QObject | None = None,
+    ) -> None:
+        super().__init__(parent)
+        self.layer = layer
+        self.axis = axis
+        self._shape = tuple(layer.data.shape)
+        self._expected = expected
+        self._on_screen = on_screen
+        self._writing = False
+        self._waiting: dict[int, LabelArray] = {}
+        self._timer = QTimer(self)
+        self._timer.setInterval(_FLUSH_MS)
+        self._timer.timeout.connect(self._flush)
+        layer.events.paint.connect(self._painted)
+        layer.events.set_data.connect(self._drawn)
+        layer.events.data.connect(self._data_replaced)
+
+    def release(self) -> None:
+        """Leave the layer as it is."""
+        self._flush(force=True)
+        self._timer.stop()
+        self.layer.events.paint.disconnect(self._painted)
+        self.layer.events.set_data.disconnect(self._drawn)
+        self.layer.events.data.disconnect(self._data_replaced)
+
+    # From the layer ------------------------------------------------------------------------------------------------
+
+    def _painted(self, event: Any) -> None:
+        if not self._writing:
+            self._take(self._touched(event.value))
+
+    def _touched(self, atoms: Iterable[Any]) -> set[int]:
+        """Return the slices that the parts of a stroke lie on."""
+        count = self._shape[self.axis]
+        touched: set[int] = set()
+        for atom in atoms:
+            key = getattr(atom, "slice_key", None)
+            along = (key if key is not None else atom[0])[self.axis]
+            if isinstance(along, slice):
+                touched.update(range(*along.indices(count)))
+            else:
+                touched.update(int(index) % count for index in np.unique(np.atleast_1d(along)))
+        return touched
+
+    def _drawn(self, _event: Any = None) -> None:
+        """Napari's own undo, or a script, may have changed what is on screen."""
+        index = self._on_screen()
+        if not self._writing and index is not None and not self.stroke_is_open:
+            self._take([index])
+
+    def _data_replaced(self, _event: Any = None) -> None:
+        if tuple(self.layer.data.shape) != self._shape or not isinstance(self.layer.data, np.ndarray):
+            self.replaced.emit()
+        elif not self._writing:
+            self.compare()
+
+    def compare(self) -> None:
+        """Find every slice that was changed unnoticed, and take it as a stroke."""
+        self._flush(force=not self.stroke_is_open)
+        self._take(range(self._shape[self.axis]))
+
+    def _take(self, indices: Iterable[int]) -> None:
+        slices = np.moveaxis(self.layer.data, self.axis, 0)
+        changed = {}
+        for index in indices:
+            shown = slices[index]
+            expected = self._waiting.get(index)
+            if not np.array_equal(shown, self._expected(index) if expected is None else expected):
+                changed[index] = self._as_labels(shown)
+                self._waiting.pop(index, None)  # what the user sees and paints on counts, not what was under way
+        if changed:
+            self.stroked.emit(changed)
+
+    @staticmethod
+    def _as_labels(image: Any) -> LabelArray:
+        """Return a copy as labels from 0 on; napari's layers may hold negative ones, which mean nothing here."""
+        return np.maximum(image, 0) if np.issubdtype(image.dtype, np.signedinteger) else np.array(image)
+
+    # To the layer --------------------------------------------------------------------------------------------------
+
+    @property
+    def stroke_is_open(self) -> bool:
+        """Whether the user is drawing: a button is held, or a stroke was begun that lasts over several clicks."""
+        overlay = self.layer._overlays.get("brush_stroke")  # noqa: SLF001 - there is no public way to know
+        pressed = QApplication.mouseButtons() != Qt.MouseButton.NoButton
+        return bool(overlay is not None and overlay.active) or (pressed and self.layer.mode != "pan_zoom")
+
+    def write(self, images: Mapping[int, LabelArray]) -> None:
+        """Show slices, index to labels, (rows, columns): a few times a second, and not into an open stroke."""
+        self._waiting.update(images)
+        if not self._timer.isActive():
+            self._timer.start()
+            self._flush()
+
+    def _flush(self, force: bool = False) -> None:
+        if not self._waiting:
+            self._timer.stop()
+            return
+        if self.stroke_is_open and not force:
+            return
+        slices = np.moveaxis(self.layer.data, self.axis, 0)
+        for index, image in self._waiting.items():
+            slices[index] = image
+        on_screen = self._on_screen()
+        seen = on_screen is None or on_screen in self._waiting
+        self._waiting.clear()
+        if seen:
+            with self._quietly():
+                self.layer.refresh(extent=False, highlight=False)
+
+    @contextmanager
+    def _quietly(self) -> Iterator[None]:
+        before, self._writing = self._writing, True
+        try:
+            yield
+        finally:
+            self._writing = before

@@ -1,0 +1,245 @@
+"""Which scan is open, and where it comes from: a file, a layer, or what was left of it by an earlier run."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari.layers import Image, Labels, Layer
+from qtpy.QtCore import QObject, Signal
+
+from napari_oneseg.errors import InputError
+from napari_oneseg.plugin.engine import Engine, Job
+from napari_oneseg.plugin.scan_layer import LayerSnapshot, describe_layer
+from napari_oneseg.plugin.view_model import Choice, StepState
+
+if TYPE_CHECKING:
+    from napari_oneseg.autosave import Found
+    from napari_oneseg.plugin.asking import Asking
+    from napari_oneseg.plugin.autosaving import Autosaver
+    from napari_oneseg.plugin.controller import Controller
+    from napari_oneseg.plugin.painting import Painter
+    from napari_oneseg.plugin.viewer_link import ViewerLink
+    from napari_oneseg.session_file import SavedSession
+
+__all__ = ["Opener"]
+
+
+@dataclass(frozen=True, eq=False)
+class _Left:
+    """Work on a scan that is not open just now."""
+
+    saved: SavedSession
+    extras: Mapping[str, Any]
+    labels: weakref.ref[Labels] | None
+
+
+class Opener(QObject):
+    """Opens scans one at a time; work on the others is kept until they are opened again."""
+
+    said = Signal(str, str)
+    changed = Signal()
+
+    def __init__(
+        self,
+        controller: Controller,
+        link: ViewerLink,
+        engine: Engine,
+        saver: Autosaver,
+        painter: Painter,
+        asking: Asking,
+        parent: QObject | None = None,
+    ) -> None:
+        super().__init__(parent)
+        self._controller, self._link, self._engine = controller, link, engine
+        self._saver, self._painter, self._asking = saver, painter, asking
+        self._layer: Image | None = None
+        self._axis: int | None = None
+        self._reading: Job | None = None
+        self._left: dict[tuple[int, int], _Left] = {}
+        self._axes: dict[int, int | None] = {}
+        self._paths: weakref.WeakKeyDictionary[Layer, Path] = weakref.WeakKeyDictionary()
+        self._labels: Labels | None = None
+        self._resuming = False
+        self.window = ""
+        """The window that was chosen."""
+        controller.opened.connect(self._opened)
+        link.layers_changed.connect(self._layers_changed)
+
+    # Where scans come from -----------------------------------------------------------------------------------------
+
+    def open_what_is_there(self) -> None:
+        """Open the layer that is selected, or the topmost one that may be a scan."""
+        scans = self._link.scans()
+        if not scans or self._layer is not None or self._reading is not None:
+            return
+        active = self._link.viewer.layers.selection.active
+        self.open_layer(active if isinstance(active, Image) and active in scans else scans[-1])
+
+    def open_path(self, path: Path) -> None:
+        """Read a file, or the folder of a DICOM series, and open it."""
+        if self._reading is not None:
+            self._reading.forget()
+
+        def read(_: object) -> Any:
+            from napari_oneseg.io import read_volume
+            from napari_oneseg.plugin.scan_layer import scan_layer_data
+
+            return scan_layer_data(read_volume(path), _plain_name(path))
+
+        def done(data: Any) -> None:
+            layer = Layer.create(*data)
+            self._paths[layer] = path
+            self._link.viewer.add_layer(layer)
+            self._reading = None
+            self.open_layer(layer)
+
+        def failed(sentence: str) -> None:
+            self._reading = None
+            self.said.emit(sentence, "error")
+            self.changed.emit()
+
+        self._reading = self._engine.submit(Job(read, done, on_error=failed, name="read"))
+        self.changed.emit()
+
+    def open_key(self, key: object) -> None:
+        """Open a layer by its key in :meth:`choices`."""
+        layer = next((layer for layer in self._link.scans() if id(layer) == key), None)
+        if layer is not None and layer is not self._layer:
+            self.open_layer(layer)
+
+    def open_layer(self, layer: Image, axis: int | None = None) -> None:
+        """Open a layer; work on the scan that was open is kept."""
+        try:
+            snapshot = describe_layer(layer)
+        except InputError as error:
+            self.said.emit(str(error), "error")
+            return
+        self._leave()
+        self._layer = layer
+        self._axis = axis if axis is not None else self._axes.get(id(layer))
+        self._open(replace(snapshot, path=self._paths.get(layer, snapshot.path)))
+
+    def change_axis(self, axis: object) -> None:
+        """Paint in another plane; work in this one is kept."""
+        opened = self._controller.opened_scan
+        if self._layer is None or opened is None or not isinstance(axis, int):
+            return
+        if axis != opened.session.volume.axis:
+            self._axes[id(self._layer)] = axis
+            self.open_layer(self._layer, axis)
+
+    def change_device(self, device: object) -> None:
+        """Compute on another device from now on."""
+        if isinstance(device, str) and device != self._controller.device:
+            self._controller.device = device
+            self.reopen()
+
+    def reopen(self) -> None:
+        """Compute the features of the open scan anew; the work stays."""
+        if self._layer is not None:
+            self.open_layer(self._layer, self._axis)
+
+    # Opening -------------------------------------------------------------------------------------------------------
+
+    def _leave(self) -> None:
+        """Keep the work on the open scan, and let go of it."""
+        self._asking.withdraw()
+        saved, opened = self._saver.snapshot(), self._controller.opened_scan
+        labels = self._painter.layer
+        self._painter.compare()
+        saved = self._saver.snapshot() or saved
+        if saved is not None and opened is not None and self._layer is not None:
+            kept = weakref.ref(labels) if labels is not None else None
+            self._left[id(self._layer), opened.session.volume.axis] = _Left(saved, self._controller.extras(), kept)
+        self._painter.release()
+        self._link.follow(None, None)
+        self.window = ""
+
+    def _open(self, snapshot: LayerSnapshot) -> None:
+        assert self._layer is not None
+        left = None
+        if self._axis is not None:
+            left = self._left.get((id(self._layer), self._axis))
+        else:
+            left = next((kept for (key, _), kept in self._left.items() if key == id(self._layer)), None)
+        self._labels = left.labels() if left and left.labels else None
+        self._resuming = left is not None
+        kept, extras = (left.saved, left.extras) if left else (None, {})
+        self._controller.open(snapshot, self._axis, kept, extras)
+
+    def _opened(self) -> None:
+        opened, layer = self._controller.opened_scan, self._layer
+        if opened is None or layer is None:
+            return
+        self._axis = opened.session.volume.axis
+        self._axes[id(layer)] = self._axis
+        self._link.follow(layer, opened.scan)
+        self._painter.attach(self._labels)
+        if not self._resuming:
+            self._saver.find(opened.scan.shown.content_hash, self._found)
+        best = self._controller.ranking.best if self._controller.ranking else []
+        if best and not opened.session.annotation.slices:
+            self._link.go_to(best[0].index)
+        self.changed.emit()
+
+    # Earlier work --------------------------------------------------------------------------------------------------
+
+    def _found(self, found: Found) -> None:
+        opened = self._controller.opened_scan
+        if opened is None or found.scan != opened.scan.shown.content_hash:
+            return
+        when = found.saved_at.strftime("%d %B, %H:%M")
+        many = f"{found.painted} painted and {found.accepted} accepted slices"
+        text = f"There is work on this scan that was not finished: {many}, last changed on {when}."
+
+        def resume() -> None:
+            self._saver.load(found, lambda saved: self._resume(saved, found), self._failed)
+
+        self._asking.offer(text, resume, lambda: self._saver.discard(found))
+
+    def _failed(self, sentence: str) -> None:
+        self.said.emit(sentence, "error")
+
+    def _resume(self, saved: SavedSession, found: Found) -> None:
+        opened = self._controller.opened_scan
+        if opened is not None and saved.scan == opened.scan.shown.content_hash:
+            self._controller.resume(saved, saved.extras)
+            self._saver.taken_up(found)
+            self.said.emit("The earlier work is back.", "info")
+
+    # Layers --------------------------------------------------------------------------------------------------------
+
+    def _layers_changed(self) -> None:
+        layers = self._link.viewer.layers
+        if self._layer is not None and self._layer not in layers:
+            self._leave()
+            self._layer, self._axis = None, None
+            self._controller.close()
+            self.said.emit("The scan was removed; the work on it is kept, and offered when you open it again.", "info")
+        present = set(map(id, layers))
+        self._left = {key: left for key, left in self._left.items() if key[0] in present}
+        if self._layer is None and self._reading is None:
+            self.open_what_is_there()
+        self.changed.emit()
+
+    def choices(self) -> tuple[list[Choice], Hashable | None]:
+        """Return the layers that may be opened, and which one is."""
+        choices = [Choice(id(layer), layer.name) for layer in self._link.scans()]
+        return choices, None if self._layer is None else id(self._layer)
+
+    def steps(self) -> dict[str, StepState]:
+        """Return what the scan step shows while a file is read."""
+        return {"scan": StepState("busy", "Reading the file")} if self._reading is not None else {}
+
+
+def _plain_name(path: Path) -> str:
+    """Return a file's name without its ending."""
+    name = path.name
+    for ending in (".nii.gz", path.suffix):
+        if ending and name.lower().endswith(ending.lower()):
+            return name[: -len(ending)] or name
+    return name

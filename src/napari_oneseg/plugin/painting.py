@@ -1,0 +1,212 @@
+"""The labels layer that is painted on: made or adopted, tied to the scan, with its tools, colours and keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.layers import Labels
+from qtpy.QtCore import QObject, Signal
+
+from napari_oneseg.colours import colour_of
+from napari_oneseg.plugin.binding import LabelsBinding
+from napari_oneseg.plugin.view_model import Choice
+from napari_oneseg.plugin.viewer_link import colormap
+
+if TYPE_CHECKING:
+    from napari_oneseg.plugin.controller import Controller
+    from napari_oneseg.plugin.viewer_link import ViewerLink
+    from napari_oneseg.volume import LabelArray
+
+__all__ = ["Painter"]
+
+_MODES = {"brush": "paint", "eraser": "erase", "fill": "fill", "polygon": "polygon"}
+_NEW = "new"
+
+
+class Painter(QObject):
+    """Ties a labels layer to the controller's session."""
+
+    said = Signal(str, str)
+    changed = Signal()
+
+    def __init__(self, controller: Controller, link: ViewerLink, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._controller, self._link = controller, link
+        self._binding: LabelsBinding | None = None
+        self.keys: Mapping[str, Callable[[], None]] = {}
+        """Keys that the layer gets, and what they do."""
+        controller.slices_changed.connect(self._write)
+        controller.styled.connect(self._style)
+        link.layers_changed.connect(self._layers_changed)
+
+    @property
+    def layer(self) -> Labels | None:
+        """The layer that is painted on."""
+        return self._binding.layer if self._binding else None
+
+    # The layer -----------------------------------------------------------------------------------------------------
+
+    def attach(self, layer: Labels | None = None) -> None:
+        """Tie a layer to the open scan, a new one where none is given, and show in it what was made so far."""
+        self.release()
+        scan, table = self._controller.scan, self._controller.table
+        if scan is None or table is None:
+            return
+        active = self._link.viewer.layers.selection.active
+        if layer is None or layer not in self._link.label_layers():
+            layer = self._link.add_labels(f"{scan.name} labels")
+        self._bind(layer)
+        shown = {index: self._controller.shown_labels(index) for index in range(table.n_slices)}
+        slices = np.moveaxis(layer.data, scan.shown.axis, 0)
+        self._write({k: image for k, image in shown.items() if image.any() or np.any(slices[k])})
+        if active is None or not isinstance(active, Labels):
+            self.start(go=False)
+
+    def _bind(self, layer: Labels) -> None:
+        scan = self._controller.scan
+        assert scan is not None
+        binding = LabelsBinding(layer, scan.shown.axis, self._controller.shown_labels, self._link.current, self)
+        binding.stroked.connect(self._controller.stroke)
+        binding.replaced.connect(self._replaced)
+        self._binding = binding
+        layer.events.selected_label.connect(self._label_selected)
+        layer.events.mode.connect(self._tool_changed)
+        layer.events.brush_size.connect(self._tool_changed)
+        for key, action in self.keys.items():
+            layer.bind_key(key, partial(_call, action), overwrite=True)
+        self._style()
+
+    def release(self) -> None:
+        """Leave the layer as it is: it is the user's."""
+        binding, self._binding = self._binding, None
+        if binding is None:
+            return
+        binding.release()
+        binding.deleteLater()
+        events = binding.layer.events
+        events.selected_label.disconnect(self._label_selected)
+        events.mode.disconnect(self._tool_changed)
+        events.brush_size.disconnect(self._tool_changed)
+        for key in self.keys:
+            binding.layer.bind_key(key, None)
+
+    def choose(self, key: object) -> None:
+        """Paint on another layer; what is on it counts as painted, where nothing was painted yet."""
+        if key == _NEW:
+            self.attach(None)
+            self.start(go=False)
+            return
+        layer = next((one for one in self._link.label_layers() if id(one) == key), None)
+        if layer is None or layer is self.layer:
+            return
+        if not isinstance(layer.data, np.ndarray):
+            self.said.emit("This layer is not held in memory: duplicate it, and choose the copy.", "warning")
+            return
+        self.release()
+        scan = self._controller.scan
+        assert scan is not None
+        slices = np.moveaxis(layer.data, scan.shown.axis, 0)
+        found: dict[int, LabelArray] = {k: _labels(image) for k, image in enumerate(slices) if np.any(image)}
+        painted = self._controller.state.painted if self._controller.state else {}
+        self._bind(layer)
+        self._controller.adopt({k: image for k, image in found.items() if k not in painted})
+        self.attach(layer)
+
+    def choices(self) -> tuple[list[Choice], Hashable | None]:
+        """Return the layers that may be painted on, and which one is."""
+        choices = [Choice(id(layer), layer.name) for layer in self._link.label_layers()]
+        choices.append(Choice(_NEW, "New labels layer", "Make an empty layer; what was painted is shown in it too."))
+        return choices, None if self.layer is None else id(self.layer)
+
+    def compare(self) -> None:
+        """Take over what has changed in the layer without an event."""
+        if self._binding is not None:
+            self._binding.compare()
+
+    def give_up_stroke(self) -> bool:
+        """Return whether the user is drawing, so that this is no time to take anything back."""
+        return self._binding is not None and self._binding.stroke_is_open
+
+    # Tools ---------------------------------------------------------------------------------------------------------
+
+    def start(self, go: bool = True) -> None:
+        """Take up the brush, on the suggested slice if nothing is painted yet."""
+        if self._controller.session is None:
+            return
+        if self._binding is None:
+            self.attach(None)
+        layer, ranking = self.layer, self._controller.ranking
+        assert layer is not None
+        if go and ranking and ranking.best and not self._controller.session.annotation.slices:
+            self._link.go_to(ranking.best[0].index)
+        layer.visible = True
+        self._link.select(layer)
+        layer.selected_label = self._controller.selected
+        layer.mode = "paint"
+        self.changed.emit()
+
+    @property
+    def tool(self) -> str:
+        """The tool in hand, by its name in the panel; empty where it is none of them."""
+        mode = str(self.layer.mode) if self.layer is not None else ""
+        return next((tool for tool, name in _MODES.items() if name == mode), "")
+
+    def set_tool(self, tool: str) -> None:
+        """Take another tool."""
+        if self.layer is None or not self.tool:
+            self.start()
+        if self.layer is not None:
+            self._link.select(self.layer)
+            self.layer.mode = _MODES[tool]
+
+    def set_brush_size(self, size: int) -> None:
+        """Choose the width of the brush, in pixels."""
+        if self.layer is not None:
+            self.layer.brush_size = size
+
+    # Between layer and controller ----------------------------------------------------------------------------------
+
+    def _write(self, images: Mapping[int, LabelArray]) -> None:
+        if self._binding is not None:
+            self._binding.write(images)
+
+    def _style(self) -> None:
+        layer, controller = self.layer, self._controller
+        if layer is None:
+            return
+        colours = {value: style.colour for value, style in controller.styles.items()}
+        layer.colormap = colormap(colours, colour_of, range(1, 256))
+        if layer.selected_label != controller.selected:
+            layer.selected_label = controller.selected
+
+    def _label_selected(self, _event: Any = None) -> None:
+        if self.layer is not None and self.layer.selected_label > 0:
+            self._controller.select_label(int(self.layer.selected_label))
+
+    def _tool_changed(self, _event: Any = None) -> None:
+        self.changed.emit()
+
+    def _layers_changed(self) -> None:
+        if self._binding is not None and self._binding.layer not in self._link.viewer.layers:
+            self.compare()
+            self.release()
+            if self._controller.session is not None and self._controller.session.has_work:
+                self.said.emit("The labels layer was removed, the work is kept: 'Paint' shows it again.", "info")
+            self.changed.emit()
+
+    def _replaced(self) -> None:
+        self.release()
+        self.said.emit("The labels layer no longer fits the scan, the work is kept: 'Paint' shows it again.", "warning")
+        self.changed.emit()
+
+
+def _call(action: Callable[[], None], _layer: Any) -> None:
+    action()
+
+
+def _labels(image: Any) -> LabelArray:
+    labels: LabelArray = np.maximum(image, 0).astype(np.uint16)
+    return labels

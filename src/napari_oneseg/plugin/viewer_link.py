@@ -1,0 +1,280 @@
+"""The viewer's side: which slice is on screen, layers on top of the scan, marks, clicks. It decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.layers import Image, Labels, Layer
+from napari.utils.colormaps import DirectLabelColormap
+from numpy.typing import NDArray
+from qtpy.QtCore import QObject, Signal
+
+from napari_oneseg.plugin.scan_layer import labels_layer_kwargs
+from napari_oneseg.plugin.view_model import Colour
+
+if TYPE_CHECKING:
+    import napari
+
+    from napari_oneseg.plugin.scan_layer import OpenScan
+
+__all__ = ["ViewerLink", "colormap"]
+
+FRAME, DOUBT, ORIGIN = "Suggested slice", "Doubt", "Where it comes from"
+"""Names of the layers that only show something."""
+_FRAME_COLOUR = "#ffd166"
+
+
+class ViewerLink(QObject):
+    """What the widget reads from the viewer and shows in it, for one scan at a time.
+
+    Parameters
+    ----------
+    viewer
+        The viewer.
+    """
+
+    slice_shown = Signal(int)
+    """Another slice of the scan is on screen."""
+    layers_changed = Signal()
+    """Layers were added, removed or renamed."""
+    clicked = Signal(int, int, int)
+    """A click that was asked for: slice, row, column."""
+
+    def __init__(self, viewer: napari.Viewer, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self.viewer = viewer
+        self.layer: Image | None = None
+        """The scan that is open."""
+        self.axis = 0
+        self.scan: OpenScan | None = None
+        self._extra: dict[str, Layer] = {}
+        self._clicks = False
+        viewer.dims.events.point.connect(self._moved)
+        viewer.dims.events.order.connect(self._moved)
+        for event in (viewer.layers.events.inserted, viewer.layers.events.removed, viewer.layers.events.reordered):
+            event.connect(self._changed)
+
+    def close(self) -> None:
+        """Let go of the viewer."""
+        self.want_click(False)
+        self.viewer.dims.events.point.disconnect(self._moved)
+        self.viewer.dims.events.order.disconnect(self._moved)
+        layers = self.viewer.layers.events
+        for event in (layers.inserted, layers.removed, layers.reordered):
+            event.disconnect(self._changed)
+
+    # The scan ------------------------------------------------------------------------------------------------------
+
+    def follow(self, layer: Image | None, scan: OpenScan | None) -> None:
+        """Follow a scan, whose slices are shown one by one from now on."""
+        self.want_click(False)
+        self.layer, self.scan = layer, scan
+        self.unmark()
+        self.remove(DOUBT)
+        self.remove(ORIGIN)
+        if layer is None or scan is None:
+            return
+        self.axis = scan.shown.axis
+        self.face()
+
+    def face(self) -> None:
+        """Show the plane in which slices are painted, in 2D."""
+        dims = self.viewer.dims
+        first = dims.ndim - 3
+        rest = [axis for axis in range(dims.ndim) if axis != first + self.axis]
+        order = (*rest[:first], first + self.axis, *rest[first:])
+        if dims.ndisplay != 2:
+            dims.ndisplay = 2
+        if tuple(dims.order) != order:
+            dims.order = order
+
+    def scans(self) -> list[Image]:
+        """Return the image layers that may be scans, the topmost last."""
+        own = set(map(id, self._extra.values()))
+        return [
+            layer
+            for layer in self.viewer.layers
+            if isinstance(layer, Image) and id(layer) not in own and not layer.rgb and layer.ndim >= 3
+        ]
+
+    def label_layers(self) -> list[Labels]:
+        """Return the labels layers that lie on the grid of the open scan."""
+        if self.scan is None:
+            return []
+        shape = self.scan.shown.array.shape
+        return [
+            layer
+            for layer in self.viewer.layers
+            if isinstance(layer, Labels) and not layer.multiscale and tuple(layer.data.shape) == shape
+        ]
+
+    def current(self) -> int | None:
+        """Return the slice on screen; None in 3D, in another plane, or beside the scan."""
+        layer, dims = self.layer, self.viewer.dims
+        if layer is None or dims.ndim - 3 + self.axis in dims.displayed:
+            return None
+        index = self.nearest()
+        return index if index is not None and 0 <= index < layer.data.shape[self.axis] else None
+
+    def nearest(self) -> int | None:
+        """Return the slice at the viewer's position, whatever is displayed."""
+        if self.layer is None:
+            return None
+        place = self.layer.world_to_data(self.viewer.dims.point[-3:])
+        return round(float(place[self.axis]))
+
+    def go_to(self, index: int) -> None:
+        """Show a slice."""
+        if self.layer is None:
+            return
+        self.face()
+        voxel = [0.0, 0.0, 0.0]
+        voxel[self.axis] = float(index)
+        world = self.layer.data_to_world(voxel)
+        dims = self.viewer.dims
+        axis = dims.ndim - 3 + self.axis
+        dims.set_point(axis, world[self.axis])
+
+    def set_window(self, low: float, high: float) -> None:
+        """Show grey values from low to high."""
+        if self.layer is not None:
+            # The range of the slider must hold the window, or napari cuts it.
+            least, most = self.layer.contrast_limits_range
+            self.layer.contrast_limits_range = (min(least, low), max(most, high))
+            self.layer.contrast_limits = (low, high)
+
+    # Labels --------------------------------------------------------------------------------------------------------
+
+    def add_labels(self, name: str) -> Labels:
+        """Add an empty labels layer that lies exactly on the scan."""
+        assert self.scan is not None
+        data = np.zeros(self.scan.shown.array.shape, np.uint8)
+        layer = Labels(data, name=name, opacity=0.5, **labels_layer_kwargs(self.scan))
+        self.viewer.add_layer(layer)
+        return layer
+
+    def select(self, layer: Layer) -> None:
+        """Make a layer the one that is worked on."""
+        self.viewer.layers.selection.active = layer
+
+    # Marks ---------------------------------------------------------------------------------------------------------
+
+    def mark(self, index: int) -> None:
+        """Frame a slice."""
+        if self.scan is None or self.layer is None:
+            return
+        self.unmark()
+        rows, columns = (size for axis, size in enumerate(self.scan.shown.array.shape) if axis != self.axis)
+        corners = np.array([[-0.5, -0.5], [-0.5, columns - 0.5], [rows - 0.5, columns - 0.5], [rows - 0.5, -0.5]])
+        frame = np.insert(corners, self.axis, float(index), axis=1)
+        width = max(rows, columns) / 120
+        kwargs: dict[str, Any] = dict(self.scan.display)
+        active = self.viewer.layers.selection.active
+        layer = self.viewer.add_shapes(
+            [frame], shape_type="polygon", edge_color=_FRAME_COLOUR, face_color="transparent", edge_width=width,
+            name=FRAME, **kwargs,
+        )  # fmt: skip
+        layer.editable = False
+        self._extra[FRAME] = layer
+        self._back_to(active)
+
+    def unmark(self) -> None:
+        """Take the frame away."""
+        self.remove(FRAME)
+
+    def write_on_canvas(self, text: str) -> None:
+        """Show a line over the slice; none where it is empty."""
+        overlay = self.viewer.canvas.overlays.text
+        overlay.text = text
+        overlay.visible = bool(text)
+
+    def show_doubt(self, doubt: NDArray[np.float32]) -> None:
+        """Show how doubtful each voxel is, 0 to 1, over the scan."""
+        assert self.scan is not None
+        layer = self._extra.get(DOUBT)
+        if layer is not None and layer in self.viewer.layers:
+            layer.data = doubt
+            return
+        active = self.viewer.layers.selection.active
+        self._extra[DOUBT] = self.viewer.add_image(
+            doubt, name=DOUBT, colormap="inferno", blending="additive", opacity=0.7, contrast_limits=(0.0, 0.8),
+            **self.scan.display,
+        )  # fmt: skip
+        self._back_to(active)
+
+    def show_origin(self, points: NDArray[np.float64], sizes: NDArray[np.float64]) -> None:
+        """Show the way of a label, one point per slice: shape (k, 3), in voxels of the shown scan; sizes in voxels."""
+        assert self.scan is not None
+        self.remove(ORIGIN)
+        active = self.viewer.layers.selection.active
+        self._extra[ORIGIN] = self.viewer.add_points(
+            points, size=sizes, name=ORIGIN, face_color="transparent", border_color=_FRAME_COLOUR, border_width=0.25,
+            **self.scan.display,
+        )  # fmt: skip
+        self._back_to(active)
+
+    def has(self, name: str) -> bool:
+        """Return whether one of the layers that only show something is there."""
+        layer = self._extra.get(name)
+        return layer is not None and layer in self.viewer.layers
+
+    def remove(self, name: str) -> None:
+        """Remove one of the layers that only show something."""
+        layer = self._extra.pop(name, None)
+        if layer is not None and layer in self.viewer.layers:
+            self.viewer.layers.remove(layer)
+
+    def _back_to(self, active: Layer | None) -> None:
+        if active is not None and active in self.viewer.layers:
+            self.viewer.layers.selection.active = active
+
+    # Clicks --------------------------------------------------------------------------------------------------------
+
+    def want_click(self, wanted: bool) -> None:
+        """Take the next clicks on the canvas as places instead of strokes."""
+        if wanted != self._clicks:
+            self._clicks = wanted
+            callbacks = self.viewer.mouse_drag_callbacks
+            if wanted:
+                callbacks.insert(0, self._pressed)
+            else:
+                callbacks.remove(self._pressed)
+
+    def _pressed(self, _viewer: napari.Viewer, event: Any) -> None:
+        if self.layer is None or event.button != 1:
+            return
+        place = np.round(self.layer.world_to_data(event.position[-3:])).astype(int)
+        if (place >= 0).all() and (place < self.layer.data.shape).all():
+            index = int(place[self.axis])
+            row, column = (int(value) for axis, value in enumerate(place) if axis != self.axis)
+            self.clicked.emit(index, row, column)
+
+    # Events --------------------------------------------------------------------------------------------------------
+
+    def _moved(self, _event: Any = None) -> None:
+        index = self.current()
+        if index is not None:
+            self.slice_shown.emit(index)
+
+    def _changed(self, _event: Any = None) -> None:
+        self.layers_changed.emit()
+
+
+def colormap(colours: Mapping[int, Colour], others: Callable[[int], Colour], values: Iterable[int]) -> Any:
+    """Return the colours of a labels layer.
+
+    Parameters
+    ----------
+    colours
+        Colours that were chosen.
+    others
+        The colour of any other label.
+    values
+        Labels that must have one.
+    """
+    table: dict[int | None, Any] = {None: "transparent", 0: "transparent"}
+    table |= {value: others(value) for value in values if value > 0}
+    table |= dict(colours)
+    return DirectLabelColormap(color_dict=table)

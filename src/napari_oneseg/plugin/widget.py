@@ -1,0 +1,374 @@
+"""The dock widget: puts panels, controller and viewer together, and nothing more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QEvent, QObject, Qt, QTimer
+from qtpy.QtGui import QKeySequence, QShortcut
+from qtpy.QtWidgets import QApplication, QVBoxLayout, QWidget
+
+from napari_oneseg.plugin import presenting
+from napari_oneseg.plugin.asking import Asking
+from napari_oneseg.plugin.autosaving import Autosaver
+from napari_oneseg.plugin.controller import Controller
+from napari_oneseg.plugin.engine import Engine
+from napari_oneseg.plugin.inspecting import Inspector
+from napari_oneseg.plugin.learning import Learner
+from napari_oneseg.plugin.opening import Opener
+from napari_oneseg.plugin.painting import Painter
+from napari_oneseg.plugin.panels.view import OneSegView
+from napari_oneseg.plugin.settings import read_settings
+from napari_oneseg.plugin.view_model import Choice
+from napari_oneseg.plugin.viewer_link import ViewerLink
+
+if TYPE_CHECKING:
+    import napari
+
+__all__ = ["OneSegWidget"]
+
+_REFRESH_MS = 60
+_AXES = (("Axial (head to foot)", 0), ("Coronal (front to back)", 1), ("Sagittal (left to right)", 2))
+
+
+class OneSegWidget(QWidget):
+    """Open a scan, paint the suggested slice, propagate, review, export.
+
+    Parameters
+    ----------
+    viewer
+        The viewer it belongs to.
+    autosave_folder
+        Where the work is kept; by default the user's data folder.
+    """
+
+    def __init__(self, viewer: napari.Viewer, autosave_folder: Path | None = None) -> None:
+        super().__init__()
+        self.viewer = viewer
+        self.settings = read_settings()
+        self.engine = Engine(self)
+        self.controller = Controller(self.engine, self)
+        self.controller.device = self.settings.device
+        self.controller.live = self.settings.live
+        self.link = ViewerLink(viewer, self)
+        self.view = OneSegView(self)
+        self.asking = Asking(self)
+        self.saver = Autosaver(self.controller, self.settings.autosave_seconds, autosave_folder, self)
+        self.saver.enabled = self.settings.autosave
+        self.painter = Painter(self.controller, self.link, self)
+        self.opener = Opener(self.controller, self.link, self.engine, self.saver, self.painter, self.asking, self)
+        self.inspector = Inspector(self.controller, self.link, self.engine, self)
+        self.learner = Learner(self.controller, self.opener, self)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(0)
+        column.addWidget(self.asking)
+        column.addWidget(self.view, 1)
+        self.setMinimumWidth(self.view.minimumWidth())
+        self._later = QTimer(self)
+        self._later.setSingleShot(True)
+        self._later.setInterval(_REFRESH_MS)
+        self._later.timeout.connect(self.refresh)
+        self._closed = False
+        self._connect_controller()
+        self._connect_scan()
+        self._connect_target()
+        self._connect_work()
+        self._connect_review()
+        self._bind_keys()
+        application = QApplication.instance()
+        if application is not None:
+            application.aboutToQuit.connect(self.shut_down)
+        self.destroyed.connect(self.engine.close)
+        self.opener.open_what_is_there()
+        self.refresh()
+
+    # Wiring --------------------------------------------------------------------------------------------------------
+
+    def _connect_controller(self) -> None:
+        controller = self.controller
+        controller.changed.connect(self._refresh_soon)
+        controller.progressed.connect(self._refresh_soon)
+        controller.said.connect(self.view.notify)
+        controller.slice_wanted.connect(self.link.go_to)
+        controller.opened.connect(self._scan_opened)
+        for part in (self.opener, self.painter, self.inspector, self.learner):
+            part.said.connect(self.view.notify)
+            part.changed.connect(self._refresh_soon)
+        self.saver.failed.connect(partial(self.view.notify, level="warning"))
+        self.link.slice_shown.connect(self._slice_shown)
+        self.link.layers_changed.connect(self._refresh_soon)
+        for step in self.view.steps:
+            step.cancelled.connect(controller.cancel)
+        self.view.adapt.cancelled.disconnect(controller.cancel)
+        self.view.adapt.cancelled.connect(self.learner.cancel)
+
+    def _connect_scan(self) -> None:
+        panel = self.view.scan
+        panel.file_chosen.connect(lambda path: self.opener.open_path(Path(path)))
+        panel.folder_chosen.connect(lambda path: self.opener.open_path(Path(path)))
+        panel.scan_chosen.connect(self.opener.open_key)
+        panel.axis_chosen.connect(self.opener.change_axis)
+        panel.device_chosen.connect(self.opener.change_device)
+        panel.window_chosen.connect(self._window_chosen)
+
+    def _connect_target(self) -> None:
+        controller, panel = self.controller, self.view.target
+        panel.label_selected.connect(controller.select_label)
+        panel.label_added.connect(controller.add_label)
+        panel.label_renamed.connect(lambda value, name: controller.restyle(value, name=name))
+        panel.label_recoloured.connect(lambda value, colour: controller.restyle(value, colour=colour))
+        panel.label_removed.connect(controller.remove_label)
+        panel.first_slice_clicked.connect(lambda: controller.set_first(controller.current))
+        panel.last_slice_clicked.connect(lambda: controller.set_last(controller.current))
+        panel.range_cleared.connect(lambda: controller.set_range(None))
+        panel.range_edited.connect(lambda first, last: controller.set_range((first, last)))
+        panel.locate_toggled.connect(self.inspector.set_locating)
+        self.view.strip.slice_chosen.connect(self.link.go_to)
+        self.view.strip.range_edited.connect(lambda first, last: controller.set_range((first, last)))
+        self.view.suggest.suggestion_chosen.connect(self.link.go_to)
+        self.view.suggest.suggest_requested.connect(self.go_to_suggestion)
+
+    def _connect_work(self) -> None:
+        controller, paint, propagate = self.controller, self.view.paint, self.view.propagate
+        paint.paint_requested.connect(self.painter.start)
+        paint.layer_chosen.connect(self.painter.choose)
+        paint.brush_size_changed.connect(self.painter.set_brush_size)
+        paint.tool_chosen.connect(self.painter.set_tool)
+        propagate.propagate_requested.connect(self.propagate)
+        propagate.direction_chosen.connect(partial(setattr, controller, "direction"))
+        propagate.scope_chosen.connect(lambda scope: setattr(controller, "only_selected", scope == "selected"))
+        propagate.live_toggled.connect(self._live_toggled)
+        propagate.parameters_changed.connect(controller.set_parameters)
+
+    def _connect_review(self) -> None:
+        controller, panel = self.controller, self.view.review
+        panel.next_requested.connect(self.next_slice_to_check)
+        panel.accept_requested.connect(self.accept_slice)
+        panel.confidence_toggled.connect(self.inspector.set_doubt_shown)
+        panel.why_toggled.connect(self.inspector.set_explaining)
+        panel.undo_requested.connect(self.undo)
+        panel.redo_requested.connect(self.redo)
+        panel.next_slice_chosen.connect(self._paint_next)
+        self.view.export.export_requested.connect(self.export)
+        self.view.adapt.adapt_requested.connect(self.learner.adapt)
+        self.view.adapt.keep_requested.connect(self.learner.keep)
+        self.view.adapt.revert_requested.connect(self.learner.revert)
+        controller.changed.connect(self.inspector.update_doubt)
+
+    def _bind_keys(self) -> None:
+        """Give the dock its keys; the labels layer gets the same ones, for when the canvas has the focus."""
+        actions: dict[str, Callable[[], None]] = {
+            "propagate": self.propagate,
+            "next": self.next_slice_to_check,
+            "accept": self.accept_slice,
+            "suggest": self.go_to_suggestion,
+        }
+        keys = self.settings.shortcuts
+        bound = {keys[name]: action for name, action in actions.items() if keys.get(name)}
+        self.painter.keys = bound | {"Ctrl+Z": self.undo, "Ctrl+Shift+Z": self.redo}
+        for key, action in self.painter.keys.items():
+            shortcut = QShortcut(QKeySequence(key), self)
+            shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
+            shortcut.activated.connect(action)
+        self.view.set_shortcuts({name: keys[name] for name in actions if keys.get(name)})
+
+    # Actions, also of the command palette --------------------------------------------------------------------------
+
+    def propagate(self) -> None:
+        """Carry the labels through the volume."""
+        if self._has_scan():
+            self.painter.compare()
+            self.controller.propagate()
+
+    def next_slice_to_check(self) -> None:
+        """Go to the most doubtful slice."""
+        if self._has_scan():
+            self.painter.compare()
+            self.controller.next_slice_to_check()
+
+    def accept_slice(self, accepted: bool = True) -> None:
+        """Accept the slice on screen, or take that back."""
+        index = self.link.current()
+        if not self._has_scan():
+            return
+        if index is None:
+            self.view.notify("Show the slices of the scan in 2D to accept one.", "info")
+            return
+        self.painter.compare()
+        self.controller.accept(index, accepted)
+
+    def undo(self) -> None:
+        """Take the last step back."""
+        if self.controller.session is not None and not self.painter.give_up_stroke():
+            self.controller.undo()
+
+    def redo(self) -> None:
+        """Make the step again that was taken back last."""
+        if self.controller.session is not None:
+            self.controller.redo()
+
+    def go_to_suggestion(self) -> None:
+        """Show the slice most worth painting."""
+        if not self._has_scan():
+            return
+        ranking = self.controller.ranking
+        if ranking is None or ranking.slice_range != self.controller.range:
+            self.controller.suggest()
+        elif ranking.best:
+            self.link.go_to(ranking.best[0].index)
+
+    def export(self, path: Path | None = None) -> None:
+        """Ask for a file and write the labels into it."""
+        from napari_oneseg.plugin.export import export_labels, propose_export_path
+
+        scan = self.controller.scan
+        if not self._has_scan() or scan is None:
+            return
+        self.painter.compare()
+        path = path or self.asking.for_export(propose_export_path(scan))
+        if path is not None:
+            self.controller.export(path, export_labels)
+
+    def _has_scan(self) -> bool:
+        if self.controller.session is None:
+            self.view.notify("Open a scan first.", "info")
+            return False
+        return True
+
+    # Events --------------------------------------------------------------------------------------------------------
+
+    def _scan_opened(self) -> None:
+        opened = self.controller.opened_scan
+        assert opened is not None
+        if opened.scan.note:
+            self.view.notify(opened.scan.note, "warning")
+        else:
+            self.view.notify("")
+        self._slice_shown(self.link.current() or 0)
+
+    def _slice_shown(self, index: int) -> None:
+        if self.controller.session is not None:
+            self.view.strip.set_current(index)
+            self.controller.set_current(index)
+
+    def _window_chosen(self, name: object) -> None:
+        opened = self.controller.opened_scan
+        for window in opened.windows if opened else ():
+            if window.name == name:
+                self.link.set_window(window.low, window.high)
+                self.opener.window = window.name
+
+    def _live_toggled(self, on: bool) -> None:
+        self.controller.live = on
+        if on and self.controller.session is not None and self.controller.can_propagate:
+            self.controller.propagate(quietly=True)
+
+    def _paint_next(self, index: int) -> None:
+        self.link.go_to(index)
+        self.painter.start()
+
+    # Showing -------------------------------------------------------------------------------------------------------
+
+    def _refresh_soon(self) -> None:
+        if not self._later.isActive():
+            self._later.start()
+
+    def refresh(self) -> None:
+        """Bring every panel up to date."""
+        if self._closed:
+            return
+        view, controller = self.view, self.controller
+        for name, state in (presenting.steps(controller) | self.opener.steps() | self.learner.steps()).items():
+            getattr(view, name).set_state(state)
+        self._refresh_scan()
+        view.target.set_labels(presenting.label_rows(controller), controller.selected)
+        if controller.table is not None:
+            view.target.set_range(controller.range, controller.table.n_slices)
+        view.target.set_locating(self.inspector.locating)
+        view.suggest.set_suggestions(presenting.suggestions(controller), controller.current)
+        self._refresh_paint()
+        text, enabled = presenting.propagate_action(controller)
+        view.propagate.set_action(text, enabled, self.settings.shortcuts.get("propagate", ""))
+        view.propagate.set_direction(controller.direction)
+        view.propagate.set_scope("selected" if controller.only_selected else "all")
+        view.propagate.set_live(controller.live, possible=True)
+        if controller.session is not None:
+            view.propagate.set_parameters(controller.session.propagation.to_dict())
+        view.review.set_review(presenting.review(controller))
+        view.review.set_confidence_shown(self.inspector.doubt_shown)
+        view.review.set_why(self.inspector.explaining, self.inspector.text)
+        view.export.set_summary(presenting.summary(controller))
+        self.learner.present(view.adapt)
+        data = presenting.strip(controller)
+        view.strip.setVisible(data is not None)
+        if data is not None:
+            view.strip.set_data(data)
+            view.strip.set_current(controller.current)
+        self.link.write_on_canvas(presenting.slice_text(controller, controller.current))
+        self._refresh_mark()
+
+    def _refresh_scan(self) -> None:
+        panel, opened = self.view.scan, self.controller.opened_scan
+        choices, current = self.opener.choices()
+        panel.set_scans(choices, current)
+        axis = opened.session.volume.axis if opened else None
+        panel.set_axes([Choice(key, text) for text, key in _AXES], axis)
+        windows = opened.windows if opened else ()
+        named = [Choice(w.name, w.name, f"{w.low:g} to {w.high:g}") for w in windows]
+        panel.set_windows(named, self.opener.window)
+        devices = opened.devices if opened else (("auto", "Automatic"),)
+        meaning = f"{opened.device_name}, features took {opened.seconds:.1f} s" if opened else ""
+        panel.set_devices([Choice(key, text) for key, text in devices], self.controller.device, meaning)
+
+    def _refresh_paint(self) -> None:
+        panel, layer = self.view.paint, self.painter.layer
+        panel.set_layers(*self.painter.choices())
+        panel.set_painted(presenting.painted_slices(self.controller))
+        if layer is not None:
+            panel.set_brush_size(round(layer.brush_size))
+            panel.set_tool(self.painter.tool)
+
+    def _refresh_mark(self) -> None:
+        """Frame the suggested slice until something is painted."""
+        controller = self.controller
+        best = controller.ranking.best if controller.ranking else []
+        if controller.session is None or not best or presenting.painted_slices(controller):
+            self.link.unmark()
+        else:
+            self.link.mark(best[0].index)
+
+    # The end -------------------------------------------------------------------------------------------------------
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Ask before the window closes over work that was not exported."""
+        if event.type() == QEvent.Type.Close and watched is self.window() and not self._closed:
+            self.painter.compare()
+            if self.controller.unsaved and not self.asking.may_close():
+                event.ignore()
+                return True
+        return super().eventFilter(watched, event)
+
+    def showEvent(self, event: Any) -> None:
+        """Watch the window once the dock is in one."""
+        super().showEvent(event)
+        self.window().installEventFilter(self)
+
+    def shut_down(self) -> None:
+        """Stop what runs, and keep the work."""
+        if self._closed:
+            return
+        self._closed = True
+        self._later.stop()
+        self.learner.close()
+        self.engine.close()
+        self.saver.close()
+        self.link.close()
+
+    def closeEvent(self, event: Any) -> None:
+        """Keep the work when the dock is closed on its own."""
+        self.shut_down()
+        super().closeEvent(event)
