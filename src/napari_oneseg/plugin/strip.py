@@ -10,15 +10,15 @@ from qtpy.QtCore import QEvent, QObject, QPoint, QPointF, QSignalBlocker, QSize,
 from qtpy.QtGui import QColor, QFont, QHelpEvent, QKeyEvent, QPainter, QPaintEvent, QPen
 from qtpy.QtWidgets import QSizePolicy, QToolTip, QVBoxLayout, QWidget
 
-from napari_oneseg.plugin.panels.look import ACCENT, ATTENTION, DONE
+from napari_oneseg.plugin.panels.look import ACCENT, ATTENTION, DONE, OneLine
 from napari_oneseg.plugin.view_model import StripData
 
 __all__ = ["SliceStrip"]
 
-HEIGHT = 112
+HEIGHT = 118
 PAGE = 10
 # Below the curves two rows of marks: where a slice's labels come from, and what became of it.
-_ORIGIN_ROW, _FATE_ROW, _BOTTOM, _TOP = -0.14, -0.36, -0.5, 1.22
+_ORIGIN_ROW, _FATE_ROW, _BOTTOM, _TOP = -0.16, -0.4, -0.56, 1.22
 _SUGGESTED = "#d6336c"
 
 
@@ -35,12 +35,12 @@ class _Plot(pyqtgraph.ViewBox):
             event.accept()
             self.touched.emit(self.mapSceneToView(event.scenePos()).x())
 
-    def mouseDragEvent(self, event: Any, axis: int | None = None) -> None:
+    def mouseDragEvent(self, event: Any, axis: int | None = None) -> None:  # noqa: ARG002 (the axis below passes it)
         if event.button() == Qt.MouseButton.LeftButton:
             event.accept()
             self.touched.emit(self.mapSceneToView(event.scenePos()).x())
 
-    def wheelEvent(self, event: Any, axis: int | None = None) -> None:
+    def wheelEvent(self, event: Any, axis: int | None = None) -> None:  # noqa: ARG002 (the axis below passes it)
         event.ignore()
 
 
@@ -69,9 +69,12 @@ class SliceStrip(QWidget):
         self.plot = pyqtgraph.PlotWidget(viewBox=self._box, axisItems={"bottom": axis})
         self._axis = axis
         self._make_items()
+        self._caption = OneLine()
         rows = QVBoxLayout(self)
         rows.setContentsMargins(2, 2, 2, 2)
-        rows.addWidget(self.plot)
+        rows.setSpacing(0)
+        rows.addWidget(self._caption)
+        rows.addWidget(self.plot, 1)
         self._recolour()
         self.set_data(StripData(0))
 
@@ -139,11 +142,14 @@ class SliceStrip(QWidget):
         self._show_range()
         self._box.setRange(xRange=(-0.5, max(n, 1) - 0.5), yRange=(_BOTTOM, _TOP), padding=0.0)
         self._line.setVisible(n > 0)
+        self._axis.setVisible(n > 0)
+        self._show_caption()
 
     def set_current(self, index: int) -> None:
         """Show which slice is on screen."""
         self._current = index
         self._line.setValue(index)
+        self._show_caption()
 
     def text_of(self, index: int) -> str:
         """Say what is known about a slice, such as "Slice 17: painted, accepted, confidence 64 %"."""
@@ -205,8 +211,14 @@ class SliceStrip(QWidget):
             painter.setPen(QPen(QColor(ACCENT), 1))
             painter.drawRect(self.rect().adjusted(0, 0, -1, -1))
 
+    def _show_caption(self) -> None:
+        known = 0 <= self._current < self._data.n_slices
+        self._caption.set_full_text(self.text_of(self._current) if known else "No scan is open")
+
     def _tip(self, index: int) -> str:
-        legend = []
+        legend = ["Curves: area of each label; dotted: confidence"] if self._data.areas else []
+        if not legend and self._data.score is not None:
+            legend.append("Curve: how much painting a slice is worth")
         if self._data.painted or self._data.corrected:
             legend.append("■ painted   ◆ corrected")
         if self._data.frozen or self._data.stale:
@@ -224,7 +236,7 @@ class SliceStrip(QWidget):
         for curve, (label, area) in zip(self._areas, areas.items(), strict=False):
             largest = float(area.max(initial=0.0))
             colour = QColor.fromRgbF(*self._data.colours.get(label, (0.5, 0.5, 0.5, 1.0))[:3])
-            curve.setPen(pyqtgraph.mkPen(colour, width=1.5))
+            curve.setPen(pyqtgraph.mkPen(colour, width=1))
             curve.setData(x, area / largest if largest > 0 else area)
         for at, curve in enumerate(self._areas):
             curve.setVisible(at < len(areas))
@@ -246,7 +258,7 @@ class SliceStrip(QWidget):
                 self._range.setRegion((chosen[0] - 0.5, chosen[1] + 0.5))
 
     def _recolour(self) -> None:
-        if not hasattr(self, "_line"):
+        if not hasattr(self, "_caption"):
             return
         ink = self.palette().windowText().color()
         faint = QColor(ink)
@@ -266,6 +278,7 @@ class SliceStrip(QWidget):
         font = QFont(self.font())
         font.setPointSizeF(max(self.font().pointSizeF() - 2, 7.0))
         self._axis.setTickFont(font)
+        self._caption.setFont(font)
 
     def _index_at(self, position: QPoint) -> int:
         scene = self.plot.mapToScene(position)

@@ -6,10 +6,20 @@ from collections.abc import Sequence
 
 import pyqtgraph
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QDoubleSpinBox, QFileDialog, QHBoxLayout, QLabel, QPushButton, QRadioButton, QWidget
+from qtpy.QtWidgets import (
+    QDoubleSpinBox,
+    QFileDialog,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QRadioButton,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_oneseg.plugin.panels.look import ACCENT, ActionButton, OneLine, paragraph
 from napari_oneseg.plugin.panels.step import Step
+from napari_oneseg.plugin.view_model import StepState
 
 __all__ = ["AdaptPanel"]
 
@@ -75,6 +85,9 @@ class AdaptPanel(Step):
         self.plot.hideAxis("bottom")
         self.plot.setToolTip("Error while learning; it should fall.")
         source, start, answer = QHBoxLayout(), QHBoxLayout(), QHBoxLayout()
+        self._setup = QWidget()
+        setup = QVBoxLayout(self._setup)
+        setup.setContentsMargins(0, 0, 0, 0)
         source.addWidget(self.scan_choice)
         source.addWidget(self.folder_choice)
         source.addStretch(1)
@@ -82,15 +95,22 @@ class AdaptPanel(Step):
         start.addWidget(self.adapt_button, 1)
         answer.addWidget(self.keep_button, 1)
         answer.addWidget(self.revert_button, 1)
+        setup.addLayout(source)
+        setup.addWidget(self.folder_text)
+        setup.addLayout(start)
         self.rows.addWidget(self.intro)
-        self.rows.addLayout(source)
-        self.rows.addWidget(self.folder_text)
-        self.rows.addLayout(start)
+        self.rows.addWidget(self._setup)
         self.rows.addWidget(self.time_text)
         self.rows.addWidget(self.plot)
         self.rows.addWidget(self.agreement)
         self.rows.addLayout(answer)
         self.folder_text.hide()
+
+    def set_state(self, state: StepState) -> None:
+        """Show how far the step is; while it learns, nothing else can be started."""
+        super().set_state(state)
+        for widget in (self.intro, self._setup):
+            widget.setVisible(state.kind != "busy")
 
     def set_losses(self, losses: Sequence[tuple[int, float]]) -> None:
         """Show (step, loss) as a curve; an empty sequence hides it."""

@@ -43,6 +43,7 @@ class LabelTable(QTableWidget):
         self.verticalHeader().setMinimumSectionSize(_ROW_HEIGHT)
         header = self.horizontalHeader()
         header.setHighlightSections(False)
+        header.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
         header.setSectionsClickable(False)
         header.setMinimumSectionSize(24)
         header.setSectionResizeMode(COLOUR, QHeaderView.ResizeMode.Fixed)

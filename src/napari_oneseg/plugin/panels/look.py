@@ -19,6 +19,7 @@ __all__ = ["ACCENT", "ATTENTION", "DONE", "STYLE", "ActionButton", "ChoiceBox", 
 ACCENT = "#0072c3"
 DONE = "#2c8f52"
 ATTENTION = "#e0a100"
+_PADDING = 14
 
 # The viewer's own style has no mark for the focus; whoever works by keyboard needs one.
 STYLE = f"""
@@ -31,6 +32,16 @@ OneSegView QPushButton[prominent="true"]:enabled {{
 OneSegView QPushButton[prominent="true"]:enabled:hover {{ background-color: #0a84dc; }}
 OneSegView QPushButton[prominent="true"]:enabled:pressed {{ background-color: #005a9c; }}
 OneSegView QPushButton[prominent="true"]:enabled:focus {{ border: 1px solid white; }}
+OneSegView QPushButton[quiet="true"] {{ background-color: transparent; text-align: left; }}
+OneSegView QProgressBar::chunk {{ background-color: {ACCENT}; width: 1px; }}
+OneSegView QScrollBar:vertical {{ margin: 0; min-width: 9px; max-width: 9px; }}
+OneSegView QScrollBar::add-line:vertical, OneSegView QScrollBar::sub-line:vertical,
+OneSegView QScrollBar::up-arrow:vertical, OneSegView QScrollBar::down-arrow:vertical {{
+    height: 0; min-height: 0; max-height: 0;
+}}
+OneSegView QScrollBar:vertical:disabled, OneSegView QScrollBar::handle:vertical:disabled {{
+    background: transparent;
+}}
 """
 
 
@@ -39,14 +50,19 @@ class ActionButton(QPushButton):
 
     def __init__(self, text: str, tip: str, parent: QWidget | None = None) -> None:
         super().__init__(text, parent)
-        self._label, self._shortcut = text, ""
-        self.setToolTip(tip)
+        self._label, self._shortcut, self._tip = text, "", tip
+        self._show()
         # A long text is cut rather than widening the whole dock.
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
 
     def set_label(self, text: str) -> None:
         """Change the text before the shortcut."""
         self._label = text
+        self._show()
+
+    def set_tip(self, tip: str) -> None:
+        """Change what the tooltip says before the shortcut."""
+        self._tip = tip
         self._show()
 
     def set_shortcut(self, shortcut: str) -> None:
@@ -60,9 +76,19 @@ class ActionButton(QPushButton):
             self.setProperty("prominent", prominent)
             self.style().unpolish(self)
             self.style().polish(self)
+            self._show()
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Show what fits."""
+        super().resizeEvent(event)
+        self._show()
 
     def _show(self) -> None:
-        self.setText(f"{self._label}  ({self._shortcut})" if self._shortcut else self._label)
+        full = f"{self._label}  ({self._shortcut})" if self._shortcut else self._label
+        # Where both do not fit, the shortcut stays in the tooltip.
+        self.setText(full if self.fontMetrics().horizontalAdvance(full) <= self.width() - _PADDING else self._label)
+        self.setAccessibleName(self._label)
+        self.setToolTip(f"{self._tip} ({self._shortcut})" if self._shortcut else self._tip)
 
 
 class ChoiceBox(QComboBox):

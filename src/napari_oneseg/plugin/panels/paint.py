@@ -30,8 +30,6 @@ class PaintPanel(Step):
     brush_size_changed = Signal(int)
     tool_chosen = Signal(str)
 
-    folds_when_done = True
-
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(4, "Paint", parent)
         self.paint_button = ActionButton("Paint this slice", "Select the labels and the brush, to paint on the scan.")
@@ -58,6 +56,7 @@ class PaintPanel(Step):
             control.setAccessibleName("Brush size")
             control.valueChanged.connect(self._change_size)
         size = QHBoxLayout()
+        self.size_box.setMaximumWidth(84)
         size.addWidget(self.size_slider, 1)
         size.addWidget(self.size_box)
         form = QFormLayout()

@@ -86,7 +86,7 @@ class ReviewPanel(Step):
         self.slice_text.setText(state.text)
         self.slice_text.setVisible(bool(state.text))
         self.accept_button.set_label("Take acceptance back" if state.accepted else "Accept slice")
-        self.accept_button.setToolTip(
+        self.accept_button.set_tip(
             "Let the slice change again when labels are propagated."
             if state.accepted
             else "Mark the slice as right: propagating never changes it again."

@@ -26,8 +26,6 @@ class ScanPanel(Step):
     window_chosen = Signal(object)
     device_chosen = Signal(object)
 
-    folds_when_done = True
-
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(1, "Scan", parent)
         self.file_button = ActionButton("Open file…", "Open a scan: NIfTI, NRRD or MetaImage.")
@@ -43,7 +41,8 @@ class ScanPanel(Step):
         self.windows = ChoiceBox("Window", "Brightness and contrast.")
         self.devices = ChoiceBox("Compute on", "What computes; it changes the time, not the result.")
         self.meaning = OneLine()
-        form = QFormLayout()
+        self.choices = QWidget()
+        form = QFormLayout(self.choices)
         form.setContentsMargins(0, 0, 0, 0)
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
         for title, box, signal in (
@@ -55,12 +54,17 @@ class ScanPanel(Step):
             form.addRow(title, box)
             box.chosen.connect(signal)
         form.addRow("", self.meaning)
+        self._form = form
         self.rows.addLayout(buttons)
-        self.rows.addLayout(form)
+        self.rows.addWidget(self.choices)
+        self.set_scans((), None)
+        self.set_devices((), None, "")
 
     def set_scans(self, choices: Sequence[Choice], current: Hashable | None) -> None:
         """Show the open scans."""
         self.scans.set_choices(choices, current)
+        # Without a scan there is nothing to choose but the file.
+        self.choices.setVisible(bool(choices))
 
     def set_axes(self, choices: Sequence[Choice], current: Hashable | None) -> None:
         """Show the directions in which the scan may be cut."""
@@ -74,6 +78,7 @@ class ScanPanel(Step):
         """Show what can compute, and what the current choice means, such as "CPU, about 2 s"."""
         self.devices.set_choices(choices, current)
         self.meaning.set_full_text(meaning)
+        self._form.setRowVisible(self.meaning, bool(meaning))
 
     def ask_for_file(self) -> str:
         """Let the user choose a file; empty where he did not."""

@@ -15,8 +15,8 @@ __all__ = ["Step"]
 class Step(QFrame):
     """One numbered step, to be filled by its subclasses.
 
-    It unfolds itself when it becomes the next thing to do. The user may fold and unfold it at any time; that holds until
-    the kind of its state changes.
+    It unfolds itself when it becomes the next thing to do. The user may fold and unfold it at any time; that holds
+    until the kind of its state changes.
 
     Parameters
     ----------
@@ -30,7 +30,6 @@ class Step(QFrame):
     """It has become the next thing to do."""
 
     opens_itself = True
-    folds_when_done = False
 
     def __init__(self, number: int, title: str, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -67,7 +66,7 @@ class Step(QFrame):
         outer.setSpacing(2)
         outer.addWidget(self.header)
         outer.addLayout(inner)
-        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Minimum)
         self._show_state()
 
     @property
@@ -91,8 +90,11 @@ class Step(QFrame):
     def _fold_by(self, kind: str) -> None:
         if kind in {"ready", "attention"} and self.opens_itself:
             self.set_open(True)
-        elif kind == "off" or (kind == "done" and self.folds_when_done and not self._has_focus_inside()):
+        elif kind == "off" or (kind == "done" and self._folds_when_done() and not self._has_focus_inside()):
             self.set_open(False)
+
+    def _folds_when_done(self) -> bool:
+        return True
 
     def _has_focus_inside(self) -> bool:
         focus = self.window().focusWidget()

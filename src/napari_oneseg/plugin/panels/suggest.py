@@ -21,13 +21,9 @@ class SuggestPanel(Step):
     suggestion_chosen = Signal(int)
     suggest_requested = Signal()
 
-    folds_when_done = True
-
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(3, "Suggest", parent)
-        self.suggest_button = ActionButton(
-            "Go to the suggested slice", "Find the slice whose labels carry furthest, and show it."
-        )
+        self.suggest_button = ActionButton("Go to suggestion", "Show the slice whose labels carry furthest.")
         self.suggest_button.clicked.connect(self.suggest_requested)
         self.main_action = self.suggest_button
         self.slices = SliceList("Suggested slices", "Suggested slices, best first; a click shows the slice.")

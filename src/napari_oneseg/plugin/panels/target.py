@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from qtpy.QtCore import QSignalBlocker, Signal
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSpinBox, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QSpinBox, QWidget
 
 from napari_oneseg.plugin.panels.label_table import LabelTable
 from napari_oneseg.plugin.panels.look import ActionButton
@@ -35,11 +35,9 @@ class TargetPanel(Step):
         self.table.label_selected.connect(self.label_selected)
         self.table.label_renamed.connect(self.label_renamed)
         self.table.label_recoloured.connect(self.label_recoloured)
-        self.add_button = QPushButton("Add label")
-        self.add_button.setToolTip("Add a label, to paint another structure.")
+        self.add_button = ActionButton("Add label", "Add a label, to paint another structure.")
         self.add_button.clicked.connect(self.label_added)
-        self.remove_button = QPushButton("Remove")
-        self.remove_button.setToolTip("Remove the selected label and everything painted with it.")
+        self.remove_button = ActionButton("Remove label", "Remove the selected label and everything painted with it.")
         self.remove_button.clicked.connect(self._remove)
         self.first_button = ActionButton("First slice here", "The target begins at the slice on screen.")
         self.last_button = ActionButton("Last slice here", "The target ends at the slice on screen.")
@@ -57,14 +55,13 @@ class TargetPanel(Step):
             # A number counts once it is typed to its end.
             box.setKeyboardTracking(False)
             box.valueChanged.connect(self._edit_range)
-        self.whole_button = QPushButton("Whole scan")
-        self.whole_button.setToolTip("Forget the range: the target may lie anywhere.")
+        self.whole_button = ActionButton("Whole scan", "Forget the range: the target may lie anywhere.")
         self.whole_button.clicked.connect(self.range_cleared)
         self.rows.addWidget(self.table)
         self._add_row(self.add_button, self.remove_button)
-        self._add_row(QLabel("Slices"), self.first_box, QLabel("to"), self.last_box, self.whole_button)
+        self._add_row(QLabel("Slices"), self.first_box, QLabel("to"), self.last_box)
         self._add_row(self.first_button, self.last_button)
-        self.rows.addWidget(self.locate_button)
+        self._add_row(self.locate_button, self.whole_button)
         self.set_labels((), None)
         self.set_range(None, 1)
 
@@ -87,7 +84,11 @@ class TargetPanel(Step):
     def set_locating(self, on: bool) -> None:
         """Show whether the next click on the scan marks the organ."""
         self.locate_button.setChecked(on)
-        self.locate_button.set_label("Now click in the organ" if on else "Click in the organ")
+        self.locate_button.set_label("Now click there" if on else "Click in the organ")
+
+    def _folds_when_done(self) -> bool:
+        # With several labels the table tells, and changes, which of them is painted.
+        return int(self.table.rowCount()) < 2
 
     def _add_row(self, *widgets: QWidget) -> None:
         row = QHBoxLayout()
