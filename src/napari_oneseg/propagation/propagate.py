@@ -19,7 +19,7 @@ from napari_oneseg.propagation.sweep import Carried, PaintedMaps, sweep
 from napari_oneseg.slice_range import checked_range
 from napari_oneseg.volume import Annotation, label_dtype
 
-__all__ = ["LabelledSlice", "propagate", "propagate_slices"]
+__all__ = ["Anchors", "LabelledSlice", "propagate", "propagate_slices"]
 
 # Positions with less label probability than this do not count when a slice's confidence is averaged.
 _PRESENCE = 0.1
@@ -116,7 +116,7 @@ def propagate_slices(
     }
     visits = 2 * (last - first + 1) if direction == "both" else last - first + 1
     visited = 0
-    anchors = [_Anchors.of(annotation, value, first, last) for value in values]
+    anchors = [Anchors.of(annotation, value, first, last) for value in values]
     ways: dict[str, range] = {"up": range(first, last + 1), "down": range(last, first - 1, -1)}
     ways = {way: order for way, order in ways.items() if direction in ("both", way)}
     from_below: dict[int, Carried | None] = {}
@@ -156,14 +156,15 @@ def _halved(carried: Carried) -> Carried:
 
 
 @dataclass(frozen=True)
-class _Anchors:
+class Anchors:
     """Slices of the range on which one label is settled, ascending, and which of them show it."""
 
     indices: tuple[int, ...]
     shown: frozenset[int]
 
     @classmethod
-    def of(cls, annotation: Annotation, value: int, first: int, last: int) -> _Anchors:
+    def of(cls, annotation: Annotation, value: int, first: int, last: int) -> Anchors:
+        """Return the anchors of label ``value`` from slice ``first`` to ``last``."""
         indices = tuple(a for a in annotation.anchors(value) if first <= a <= last)
         return cls(indices, frozenset(a for a in indices if (annotation.slices[a] == value).any()))
 
@@ -184,7 +185,7 @@ class _Anchors:
         return (above - index) / (above - below)
 
 
-def _blend(up: Carried | None, down: Carried | None, index: int, anchors: list[_Anchors]) -> Carried | None:
+def _blend(up: Carried | None, down: Carried | None, index: int, anchors: list[Anchors]) -> Carried | None:
     """Blend what came from below and from above.
 
     Each side counts with its share, by closeness, times its reliability.
