@@ -12,6 +12,7 @@ from napari.layers import Image, Labels
 from numpy.typing import NDArray
 
 from napari_oneseg.errors import InputError
+from napari_oneseg.io import READABLE
 from napari_oneseg.orientation import Orientation, reorient, shown
 from napari_oneseg.plugin.layer_grid import (
     Matrix,
@@ -41,6 +42,7 @@ __all__ = [
     "open_snapshot",
     "record_of",
     "scan_layer_data",
+    "scan_name",
     "scan_of_layer",
 ]
 
@@ -122,6 +124,12 @@ class OpenScan:
     path: Path | None = None
     display: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
+
+
+def scan_name(path: Path) -> str:
+    """Return what a scan's layer is called: the name of its file without the ending, or of its folder."""
+    ending = next((ending for ending in READABLE if path.name.lower().endswith(ending)), "")
+    return path.name[: len(path.name) - len(ending)] or "scan"
 
 
 def scan_layer_data(volume: Volume, name: str) -> LayerDataTuple:

@@ -1,0 +1,143 @@
+"""The result as files: labels on exactly the scan's grid, and beside them a record of how they were made."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_oneseg.errors import InputError, OutputError
+from napari_oneseg.files import replacing
+from napari_oneseg.io import WRITABLE, write_labels
+from napari_oneseg.plugin.scan_layer import OpenScan, scan_name
+
+__all__ = ["export_labels", "propose_export_path", "record_path"]
+
+
+def propose_export_path(scan: OpenScan) -> Path:
+    """Return a name for the label file: the scan's own with ``_labels.nii.gz``, beside it.
+
+    The labels of a DICOM series go beside its folder, not into it. Without a file the layer's name is taken, in the
+    user's own folder.
+    """
+    if scan.path is not None:
+        return scan.path.with_name(f"{scan_name(scan.path)}_labels.nii.gz")
+    name = re.sub(r"[^\w.-]+", "_", scan.name).strip("._")[:80]
+    return Path.home() / f"{name or 'scan'}_labels.nii.gz"
+
+
+def record_path(path: Path) -> Path:
+    """Return the name of the record that belongs to a label file."""
+    ending = next((ending for ending in WRITABLE if path.name.lower().endswith(ending)), path.suffix)
+    return path.with_name(path.name[: len(path.name) - len(ending)] + ".json")
+
+
+def export_labels(
+    path: Path,
+    labels_shown: NDArray[np.integer[Any]],
+    scan: OpenScan,
+    record: Mapping[str, Any],
+) -> None:
+    """Write labels on the grid of the scan's file, and a JSON record of the same name beside them.
+
+    The record gets its name only once the labels are written and checked, so an older pair stays whole if one of them
+    cannot be written. It may take seconds, and touches no layer.
+
+    Parameters
+    ----------
+    path
+        The label file, ending in one of :data:`~napari_oneseg.io.WRITABLE`; an older one is replaced, and so is its
+        record.
+    labels_shown
+        Labels on the shown scan's grid, shape (z, y, x), integers from 0 on.
+    scan
+        The scan that they were painted on.
+    record
+        What the result was made from, as :func:`~napari_oneseg.provenance.propagation_record` returns it, with
+        ``label_names`` and ``label_colours`` by label, written as text. They go into ``labels``, which describes what
+        is in the file: each label's name, colour, voxels, volume and slices. ``export`` is added: how the file lies to
+        the scan as it was shown, in which slices are counted.
+
+    Raises
+    ------
+    InputError
+        If the labels do not fit the scan.
+    OutputError
+        If one of the files cannot be written.
+    """
+    if labels_shown.shape != scan.shown.array.shape:
+        raise InputError(
+            f"Labels of the scan's shape {scan.shown.array.shape} (z, y, x) were expected, got {labels_shown.shape}."
+        )
+    beside = record_path(path)
+    if beside.is_dir():
+        raise OutputError(f"{path.name} was not written: {beside.name} beside it is a folder; choose another name.")
+    entries = {**record, "labels": _label_entries(labels_shown, scan, record), "export": _export_entry(path, scan)}
+    for folded in ("label_names", "label_colours"):
+        entries.pop(folded, None)
+    with replacing(beside) as part:
+        part.write_text(json.dumps(_plain(entries), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        write_labels(path, scan.orientation.to_source(labels_shown), scan.source)
+
+
+def _label_entries(
+    labels: NDArray[np.integer[Any]], scan: OpenScan, record: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """Describe every label that the file holds or that has a name."""
+    names, colours = record.get("label_names", {}), record.get("label_colours", {})
+    voxels: dict[int, int] = {}
+    held: dict[int, list[int]] = {}
+    for index, image in enumerate(scan.shown.to_slices(labels)):
+        for value, count in zip(*np.unique(image[image > 0], return_counts=True), strict=True):
+            voxels[int(value)] = voxels.get(int(value), 0) + int(count)
+            held.setdefault(int(value), []).append(index)
+    return {
+        str(value): {
+            "name": names.get(str(value), ""),
+            "colour": _hex(colours[str(value)]) if str(value) in colours else None,
+            "voxels": voxels.get(value, 0),
+            "volume_ml": voxels.get(value, 0) * scan.shown.voxel_ml,
+            "slices": [held[value][0], held[value][-1]] if value in held else None,
+        }
+        for value in sorted(voxels.keys() | {int(key) for key in names})
+    }
+
+
+def _export_entry(path: Path, scan: OpenScan) -> dict[str, Any]:
+    source = scan.source
+    return {
+        "file": path.name,
+        "scan_sha256": source.content_hash,
+        "shape": source.array.shape,
+        "spacing_mm": source.spacing,
+        "origin_mm": source.origin,
+        "direction": np.asarray(source.direction),
+        # Slice numbers in this record count along one axis of the scan as it was shown: the file's axis
+        # "shown_axes"[slice_axis], from its end where "shown_flips" says so.
+        "slice_axis": scan.shown.axis,
+        "shown_axes": scan.orientation.axes,
+        "shown_flips": scan.orientation.flips,
+    }
+
+
+def _hex(colour: Sequence[float]) -> str:
+    return "#" + "".join(f"{round(255 * float(part)):02x}" for part in colour[:3])
+
+
+def _plain(value: Any) -> Any:
+    """Return values that JSON knows: NaN and infinity become null."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray | np.generic):
+        return _plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

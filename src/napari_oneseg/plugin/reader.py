@@ -1,0 +1,109 @@
+"""File > Open: scans as image layers, label images as labels layers, both with their exact position in space.
+
+A file is opened as labels where that is clear: all its values are whole numbers from 0 on, and there are at most 20
+different ones, as no scanner makes, or at most 150 if the file's name says what it is ("label", "seg", "mask", ...).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_oneseg.io import READABLE, read_volume
+from napari_oneseg.orientation import shown
+from napari_oneseg.plugin.layer_grid import straight_kwargs
+from napari_oneseg.plugin.scan_layer import ScanRecord, metadata_of, scan_layer_data, scan_name
+from napari_oneseg.volume import LabelArray, label_dtype
+
+if TYPE_CHECKING:
+    from napari.types import LayerDataTuple
+
+    Reader = Callable[[str | Sequence[str]], list[LayerDataTuple]]
+
+__all__ = ["get_reader", "read_layers"]
+
+# A folder may hold thousands of files; a series begins with DICOM files, or with an index and a few notes.
+_FILES_LOOKED_AT = 16
+_DICOM_MARK = 128, b"DICM"
+
+_FEW_VALUES = 20
+_MANY_VALUES = 150
+_LABEL_WORDS = re.compile(r"(?<![a-z])(labels?|labelmap|seg|segmentations?|masks?|annotations?)(?![a-z])")
+
+
+def get_reader(path: str | Sequence[str]) -> Reader | None:
+    """Return the function that reads a path, or None, quickly, if it is not for this plugin.
+
+    Parameters
+    ----------
+    path
+        A file, or a folder; of several, each is read by itself, and several to be stacked are refused.
+    """
+    if not isinstance(path, str):
+        if len(path) != 1:
+            return None
+        (path,) = path
+    place = Path(path)
+    if place.is_dir():
+        return read_layers if _holds_dicom(place) else None
+    return read_layers if place.name.lower().endswith(READABLE) else None
+
+
+def read_layers(path: str | Sequence[str]) -> list[LayerDataTuple]:
+    """Read a scan, or a label image, as one layer.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read as a 3D scan; napari shows the message.
+    """
+    place = Path(path if isinstance(path, str) else path[0])
+    volume = read_volume(place)
+    labels = None if place.is_dir() else _as_labels(volume.array, place.name)
+    if labels is None:
+        return [scan_layer_data(volume, scan_name(place))]
+    turned, orientation = shown(volume)
+    kwargs = straight_kwargs(turned.spacing) | {
+        "name": scan_name(place),
+        "metadata": metadata_of(ScanRecord(volume, orientation)),
+    }
+    # A copy of its own, because it will be painted on.
+    layer: LayerDataTuple = (np.ascontiguousarray(orientation.to_shown(labels)), kwargs, "labels")
+    return [layer]
+
+
+def _holds_dicom(folder: Path) -> bool:
+    """Look at the first files of a folder, not at its subfolders."""
+    try:
+        with os.scandir(folder) as entries:
+            files = [entry.path for entry in islice((entry for entry in entries if entry.is_file()), _FILES_LOOKED_AT)]
+        return any(_is_dicom(Path(file)) for file in files)
+    except OSError:
+        return False
+
+
+def _is_dicom(path: Path) -> bool:
+    offset, mark = _DICOM_MARK
+    with path.open("rb") as file:
+        file.seek(offset)
+        return file.read(len(mark)) == mark
+
+
+def _as_labels(array: NDArray[np.generic], name: str) -> LabelArray | None:
+    """Return the array as labels if it clearly holds some."""
+    limit = _MANY_VALUES if _LABEL_WORDS.search(name.lower()) else _FEW_VALUES
+    # A scan has more values than that in any part of it.
+    if np.unique(array[::4, ::4, ::4]).size > limit:
+        return None
+    values = np.unique(array)
+    if values.size > limit or (values < 0).any() or (values != np.round(values)).any() or values[-1] > 65535:
+        return None
+    labels: LabelArray = array.astype(label_dtype(int(values[-1])))
+    return labels

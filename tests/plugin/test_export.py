@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_oneseg.errors import InputError, OutputError
+from napari_oneseg.io import read_volume
+from napari_oneseg.orientation import shown
+from napari_oneseg.plugin import export
+from napari_oneseg.plugin.export import export_labels, propose_export_path, record_path
+from napari_oneseg.plugin.scan_layer import OpenScan
+from tests.plugin.layer_fixtures import DIRECTIONS, same_grid, save_scan
+
+RECORD = {
+    "painted": [2],
+    "confidence": [0.5, float("nan"), np.float32(0.25)],
+    "label_names": {"1": "Liver", "4": "Spleen"},
+    "label_colours": {"1": [1.0, 0.5, 0.0, 1.0]},
+    "labels": {1: {"volume_ml": 99.0}},
+}
+
+
+@pytest.fixture
+def scan(tmp_path: Path) -> OpenScan:
+    path = save_scan(tmp_path / "scan.nii.gz", DIRECTIONS["oblique sagittal"])
+    source = read_volume(path)
+    return OpenScan(source, *shown(source), name="scan", path=path)
+
+
+def labels_on(scan: OpenScan) -> np.ndarray:
+    labels = np.zeros(scan.shown.array.shape, np.uint8)
+    view = scan.shown.to_slices(labels)
+    view[1, 0, 0] = view[3, 1, 1] = 1
+    view[2, 2, 2] = 7
+    return labels
+
+
+def test_labels_and_record(scan: OpenScan, tmp_path: Path) -> None:
+    out = tmp_path / "result.nii.gz"
+    export_labels(out, labels_on(scan), scan, RECORD)
+    same_grid(out, tmp_path / "scan.nii.gz")
+    np.testing.assert_array_equal(scan.orientation.to_shown(read_volume(out).array), labels_on(scan))
+
+    record = json.loads((tmp_path / "result.json").read_text())
+    assert record["painted"] == [2]
+    assert record["confidence"] == [0.5, None, 0.25]
+    assert record["labels"] == {
+        "1": {"name": "Liver", "colour": "#ff8000", "voxels": 2, "volume_ml": pytest.approx(0.015), "slices": [1, 3]},
+        "4": {"name": "Spleen", "colour": None, "voxels": 0, "volume_ml": 0, "slices": None},
+        "7": {"name": "", "colour": None, "voxels": 1, "volume_ml": pytest.approx(0.0075), "slices": [2, 2]},
+    }
+    assert record["export"]["file"] == "result.nii.gz"
+    assert record["export"]["shape"] == [6, 5, 4]
+    assert record["export"]["scan_sha256"] == scan.source.content_hash
+    assert str(tmp_path) not in json.dumps(record), "the record names no folder"
+
+
+def test_the_record_says_where_its_slices_are_in_the_file(scan: OpenScan, tmp_path: Path) -> None:
+    out = tmp_path / "result.nii.gz"
+    export_labels(out, labels_on(scan), scan, RECORD)
+    record = json.loads((tmp_path / "result.json").read_text())
+    entry = record["export"]
+    axis = entry["shown_axes"][entry["slice_axis"]]
+    file = np.moveaxis(read_volume(out).array, axis, 0)
+    if entry["shown_flips"][entry["slice_axis"]]:
+        file = file[::-1]
+    held = np.flatnonzero((file == 1).any(axis=(1, 2)))
+    assert [held[0], held[-1]] == record["labels"]["1"]["slices"]
+
+
+def test_an_older_pair_stays_whole_if_the_labels_cannot_be_written(
+    scan: OpenScan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "result.nii.gz"
+    export_labels(out, labels_on(scan), scan, RECORD)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full(*_: object) -> None:
+        raise OutputError("the disk is full")
+
+    monkeypatch.setattr(export, "write_labels", full)
+    with pytest.raises(OutputError, match="full"):
+        export_labels(out, labels_on(scan) * 0, scan, {})
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_record_that_cannot_be_written_leaves_no_labels(scan: OpenScan, tmp_path: Path) -> None:
+    out = tmp_path / "result.nii.gz"
+    with pytest.raises(TypeError):
+        export_labels(out, labels_on(scan), scan, {"engine": object()})
+    (tmp_path / "result.json").mkdir()
+    with pytest.raises(OutputError, match="json beside it is a folder"):
+        export_labels(out, labels_on(scan), scan, RECORD)
+    assert not out.exists()
+    with pytest.raises(InputError, match="shape"):
+        export_labels(tmp_path / "other.nii.gz", np.zeros((2, 2, 2), np.uint8), scan, RECORD)
+    with pytest.raises(OutputError, match="must end in"):
+        export_labels(tmp_path / "other.tif", labels_on(scan), scan, RECORD)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["result.json", "scan.nii.gz"]
+
+
+def test_the_proposed_name(scan: OpenScan, tmp_path: Path) -> None:
+    assert propose_export_path(scan) == tmp_path / "scan_labels.nii.gz"
+    series = OpenScan(scan.source, scan.shown, scan.orientation, "scan", tmp_path / "series.1")
+    assert propose_export_path(series) == tmp_path / "series.1_labels.nii.gz"
+    no_file = OpenScan(scan.source, scan.shown, scan.orientation, "My scan: 1/2 [1]")
+    assert propose_export_path(no_file) == Path.home() / "My_scan_1_2_1_labels.nii.gz"
+    nameless = OpenScan(scan.source, scan.shown, scan.orientation, "../..")
+    assert propose_export_path(nameless) == Path.home() / "scan_labels.nii.gz"
+
+
+@pytest.mark.parametrize("name", ["a.b.nii.gz", "a.b.NII", "a.b.nrrd", "a.b.mha"])
+def test_the_record_has_the_label_file_s_name(name: str) -> None:
+    assert record_path(Path("x") / name) == Path("x") / "a.b.json"
