@@ -19,6 +19,7 @@ PACKAGE = ROOT / "src" / "napari_oneseg"
 LAYERS = [
     "errors",
     "colours",
+    "threads",
     "config",
     "device",
     "files",

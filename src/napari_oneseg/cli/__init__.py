@@ -13,6 +13,7 @@ import typer
 from napari_oneseg import __version__
 from napari_oneseg.cli import adapt, demo, evaluate, info, propagate, suggest, train
 from napari_oneseg.cli.console import OneSegGroup
+from napari_oneseg.threads import wait_politely
 
 __all__ = ["app", "main"]
 
@@ -62,4 +63,5 @@ for _name, _module in {
 
 def main() -> None:
     """Run the command line; the entry point of ``oneseg``."""
+    wait_politely()
     app(prog_name="oneseg")

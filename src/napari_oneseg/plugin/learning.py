@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QObject, Signal
 
@@ -109,17 +110,18 @@ class Learner(QObject):
     def steps(self) -> dict[str, StepState]:
         """Return the state of the step, where it is other than waiting."""
         if self._job is not None:
-            return {"adapt": StepState("busy", "Learning from the scan", self._job.progress, can_cancel=True)}
+            return {"adapt": StepState("busy", "Learning from the scan", self._job.progress or 0.0, can_cancel=True)}
         if self._controller.session is None or self._adapted is None:
             return {}
         if self._kept:
             return {"adapt": StepState("done", "Adapted to your scans")}
         return {"adapt": StepState("attention", "Learned: keep it, or go back?")}
 
-    def present(self, panel: AdaptPanel) -> None:
-        """Show how it goes and what came of it."""
-        panel.set_losses(self._losses)
-        panel.set_time_left(None if self._ends_at is None else max(0.0, self._ends_at - time.monotonic()))
-        adapted: Any = self._adapted
-        panel.set_agreement(adapted.before if adapted else None, adapted.after if adapted else None)
-        panel.set_adapted(adapted is not None)
+    def present(self, panel: AdaptPanel, show: Callable[..., None]) -> None:
+        """Show how it goes and what came of it; ``show`` calls a setter with its values."""
+        show(panel.set_losses, tuple(self._losses))
+        left = None if self._ends_at is None else float(round(max(0.0, self._ends_at - time.monotonic())))
+        show(panel.set_time_left, left)
+        adapted = self._adapted
+        show(panel.set_agreement, adapted.before if adapted else None, adapted.after if adapted else None)
+        show(panel.set_adapted, adapted is not None)

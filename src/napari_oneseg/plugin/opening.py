@@ -233,7 +233,7 @@ class Opener(QObject):
 
     def steps(self) -> dict[str, StepState]:
         """Return what the scan step shows while a file is read."""
-        return {"scan": StepState("busy", "Reading the file")} if self._reading is not None else {}
+        return {"scan": StepState("busy", "Reading the file", 0.0)} if self._reading is not None else {}
 
 
 def _plain_name(path: Path) -> str:

@@ -52,8 +52,9 @@ def steps(controller: Controller) -> dict[str, StepState]:
 
 
 def _busy(controller: Controller, text: str) -> StepState:
+    # Never unknown: a bar that moves by itself keeps a computer without a graphics card busy with drawing the window.
     progress = controller.job.progress if controller.job else None
-    return StepState("busy", text, progress, can_cancel=True)
+    return StepState("busy", text, progress or 0.0, can_cancel=True)
 
 
 def _suggest_state(controller: Controller) -> StepState:

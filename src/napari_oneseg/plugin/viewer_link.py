@@ -49,6 +49,8 @@ class ViewerLink(QObject):
         """The scan that is open."""
         self.axis = 0
         self.scan: OpenScan | None = None
+        self.marked: int | None = None
+        """The slice that is framed."""
         self._extra: dict[str, Layer] = {}
         self._clicks = False
         viewer.dims.events.point.connect(self._moved)
@@ -178,10 +180,12 @@ class ViewerLink(QObject):
         )  # fmt: skip
         layer.editable = False
         self._extra[FRAME] = layer
+        self.marked = index
         self._back_to(active)
 
     def unmark(self) -> None:
         """Take the frame away."""
+        self.marked = None
         self.remove(FRAME)
 
     def write_on_canvas(self, text: str) -> None:

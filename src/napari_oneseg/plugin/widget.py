@@ -24,6 +24,7 @@ from napari_oneseg.plugin.panels.view import OneSegView
 from napari_oneseg.plugin.settings import read_settings
 from napari_oneseg.plugin.view_model import Choice
 from napari_oneseg.plugin.viewer_link import ViewerLink
+from napari_oneseg.threads import wait_politely
 
 if TYPE_CHECKING:
     import napari
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["OneSegWidget"]
 
 _REFRESH_MS = 60
+_PROGRESS_MS = 200
 _AXES = (("Axial (head to foot)", 0), ("Coronal (front to back)", 1), ("Sagittal (left to right)", 2))
 
 
@@ -47,6 +49,7 @@ class OneSegWidget(QWidget):
 
     def __init__(self, viewer: napari.Viewer, autosave_folder: Path | None = None) -> None:
         super().__init__()
+        wait_politely()
         self.viewer = viewer
         self.settings = read_settings()
         self.engine = Engine(self)
@@ -72,6 +75,11 @@ class OneSegWidget(QWidget):
         self._later.setSingleShot(True)
         self._later.setInterval(_REFRESH_MS)
         self._later.timeout.connect(self.refresh)
+        self._progress_later = QTimer(self)
+        self._progress_later.setSingleShot(True)
+        self._progress_later.setInterval(_PROGRESS_MS)
+        self._progress_later.timeout.connect(self._refresh_steps)
+        self._shown: dict[Callable[..., None], tuple[Any, ...]] = {}
         self._closed = False
         self._connect_controller()
         self._connect_scan()
@@ -91,13 +99,13 @@ class OneSegWidget(QWidget):
     def _connect_controller(self) -> None:
         controller = self.controller
         controller.changed.connect(self._refresh_soon)
-        controller.progressed.connect(self._refresh_soon)
+        controller.progressed.connect(self._progressed)
         controller.said.connect(self.view.notify)
         controller.slice_wanted.connect(self.link.go_to)
         controller.opened.connect(self._scan_opened)
         for part in (self.opener, self.painter, self.inspector, self.learner):
             part.said.connect(self.view.notify)
-            part.changed.connect(self._refresh_soon)
+            part.changed.connect(self._progressed if part is self.learner else self._refresh_soon)
         self.saver.failed.connect(partial(self.view.notify, level="warning"))
         self.link.slice_shown.connect(self._slice_shown)
         self.link.layers_changed.connect(self._refresh_soon)
@@ -277,60 +285,81 @@ class OneSegWidget(QWidget):
         if not self._later.isActive():
             self._later.start()
 
+    def _progressed(self) -> None:
+        if not self._progress_later.isActive():
+            self._progress_later.start()
+
+    def _set(self, setter: Callable[..., None], *values: Any) -> None:
+        """Call a panel's setter, unless it shows these values already: each call has the window drawn anew."""
+        if setter not in self._shown or self._shown[setter] != values:
+            self._shown[setter] = values
+            setter(*values)
+
+    def _refresh_steps(self) -> None:
+        """Bring up to date what changes while something is computed."""
+        if self._closed:
+            return
+        steps = presenting.steps(self.controller) | self.opener.steps() | self.learner.steps()
+        for name, state in steps.items():
+            self._set(getattr(self.view, name).set_state, state)
+        self.learner.present(self.view.adapt, self._set)
+        if self.controller.doing == "propagate":
+            self._refresh_strip()
+
     def refresh(self) -> None:
         """Bring every panel up to date."""
         if self._closed:
             return
-        view, controller = self.view, self.controller
-        for name, state in (presenting.steps(controller) | self.opener.steps() | self.learner.steps()).items():
-            getattr(view, name).set_state(state)
+        view, controller, show = self.view, self.controller, self._set
+        self._refresh_steps()
         self._refresh_scan()
-        view.target.set_labels(presenting.label_rows(controller), controller.selected)
+        show(view.target.set_labels, presenting.label_rows(controller), controller.selected)
         if controller.table is not None:
-            view.target.set_range(controller.range, controller.table.n_slices)
-        view.target.set_locating(self.inspector.locating)
-        view.suggest.set_suggestions(presenting.suggestions(controller), controller.current)
+            show(view.target.set_range, controller.range, controller.table.n_slices)
+        show(view.target.set_locating, self.inspector.locating)
+        show(view.suggest.set_suggestions, presenting.suggestions(controller), controller.current)
         self._refresh_paint()
         text, enabled = presenting.propagate_action(controller)
-        view.propagate.set_action(text, enabled, self.settings.shortcuts.get("propagate", ""))
-        view.propagate.set_direction(controller.direction)
-        view.propagate.set_scope("selected" if controller.only_selected else "all")
-        view.propagate.set_live(controller.live, possible=True)
+        show(view.propagate.set_action, text, enabled, self.settings.shortcuts.get("propagate", ""))
+        show(view.propagate.set_direction, controller.direction)
+        show(view.propagate.set_scope, "selected" if controller.only_selected else "all")
+        show(view.propagate.set_live, controller.live, True)
         if controller.session is not None:
-            view.propagate.set_parameters(controller.session.propagation.to_dict())
-        view.review.set_review(presenting.review(controller))
-        view.review.set_confidence_shown(self.inspector.doubt_shown)
-        view.review.set_why(self.inspector.explaining, self.inspector.text)
-        view.export.set_summary(presenting.summary(controller))
-        self.learner.present(view.adapt)
-        data = presenting.strip(controller)
-        view.strip.setVisible(data is not None)
-        if data is not None:
-            view.strip.set_data(data)
-            view.strip.set_current(controller.current)
-        self.link.write_on_canvas(presenting.slice_text(controller, controller.current))
+            show(view.propagate.set_parameters, controller.session.propagation.to_dict())
+        show(view.review.set_review, presenting.review(controller))
+        show(view.review.set_confidence_shown, self.inspector.doubt_shown)
+        show(view.review.set_why, self.inspector.explaining, self.inspector.text)
+        show(view.export.set_summary, presenting.summary(controller))
+        self._refresh_strip()
+        show(self.link.write_on_canvas, presenting.slice_text(controller, controller.current))
         self._refresh_mark()
 
+    def _refresh_strip(self) -> None:
+        data = presenting.strip(self.controller)
+        self._set(self.view.strip.setVisible, data is not None)
+        if data is not None:
+            self.view.strip.set_data(data)
+            self.view.strip.set_current(self.controller.current)
+
     def _refresh_scan(self) -> None:
-        panel, opened = self.view.scan, self.controller.opened_scan
-        choices, current = self.opener.choices()
-        panel.set_scans(choices, current)
+        panel, opened, show = self.view.scan, self.controller.opened_scan, self._set
+        show(panel.set_scans, *self.opener.choices())
         axis = opened.session.volume.axis if opened else None
-        panel.set_axes([Choice(key, text) for text, key in _AXES], axis)
+        show(panel.set_axes, [Choice(key, text) for text, key in _AXES], axis)
         windows = opened.windows if opened else ()
         named = [Choice(w.name, w.name, f"{w.low:g} to {w.high:g}") for w in windows]
-        panel.set_windows(named, self.opener.window)
+        show(panel.set_windows, named, self.opener.window)
         devices = opened.devices if opened else (("auto", "Automatic"),)
         meaning = f"{opened.device_name}, features took {opened.seconds:.1f} s" if opened else ""
-        panel.set_devices([Choice(key, text) for key, text in devices], self.controller.device, meaning)
+        show(panel.set_devices, [Choice(key, text) for key, text in devices], self.controller.device, meaning)
 
     def _refresh_paint(self) -> None:
         panel, layer = self.view.paint, self.painter.layer
-        panel.set_layers(*self.painter.choices())
-        panel.set_painted(presenting.painted_slices(self.controller))
+        self._set(panel.set_layers, *self.painter.choices())
+        self._set(panel.set_painted, presenting.painted_slices(self.controller))
         if layer is not None:
-            panel.set_brush_size(round(layer.brush_size))
-            panel.set_tool(self.painter.tool)
+            self._set(panel.set_brush_size, round(layer.brush_size))
+            self._set(panel.set_tool, self.painter.tool)
 
     def _refresh_mark(self) -> None:
         """Frame the suggested slice until something is painted."""
@@ -338,7 +367,7 @@ class OneSegWidget(QWidget):
         best = controller.ranking.best if controller.ranking else []
         if controller.session is None or not best or presenting.painted_slices(controller):
             self.link.unmark()
-        else:
+        elif self.link.marked != best[0].index:
             self.link.mark(best[0].index)
 
     # The end -------------------------------------------------------------------------------------------------------
@@ -363,6 +392,7 @@ class OneSegWidget(QWidget):
             return
         self._closed = True
         self._later.stop()
+        self._progress_later.stop()
         self.learner.close()
         self.engine.close()
         self.saver.close()
