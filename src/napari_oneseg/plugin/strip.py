@@ -48,8 +48,8 @@ class SliceStrip(QWidget):
     """Shows the scan from first to last slice; a click goes to a slice.
 
     Before labels were propagated it shows how much painting each slice is worth, afterwards each label's area (every
-    label relative to its own largest) and the confidence. With the focus, the left and right arrows, Page Up, Page Down,
-    Home and End move to other slices.
+    label relative to its own largest) and the confidence. With the focus, the left and right arrows, Page Up, Page
+    Down, Home and End move to other slices.
     """
 
     slice_chosen = Signal(int)
@@ -166,9 +166,9 @@ class SliceStrip(QWidget):
             if index in slices
         ]
         if data.confidence is not None and np.isfinite(data.confidence[index]):
-            words.append(f"confidence {data.confidence[index]:.0%}".replace("%", " %"))
+            words.append(f"confidence {100 * data.confidence[index]:.0f} %")
         elif not data.areas and data.score is not None:
-            words.append(f"worth painting: {data.score[index]:.0%}".replace("%", " %"))
+            words.append(f"worth painting: {100 * data.score[index]:.0f} %")
         return f"Slice {index}: {', '.join(words)}" if words else f"Slice {index}"
 
     def sizeHint(self) -> QSize:
@@ -279,6 +279,9 @@ class SliceStrip(QWidget):
         font.setPointSizeF(max(self.font().pointSizeF() - 2, 7.0))
         self._axis.setTickFont(font)
         self._caption.setFont(font)
+        # The view keeps a picture of its ground.
+        self.plot.resetCachedContent()
+        self.plot.viewport().update()
 
     def _index_at(self, position: QPoint) -> int:
         scene = self.plot.mapToScene(position)

@@ -126,12 +126,13 @@ class AdaptPanel(Step):
 
     def set_agreement(self, before: float | None, after: float | None) -> None:
         """Show the agreement with the accepted slices, 0 to 1, before and after; None where it is not known."""
-        parts = [f"{word} {value:.0%}" for word, value in (("before", before), ("after", after)) if value is not None]
+        known = [(word, value) for word, value in (("before", before), ("after", after)) if value is not None]
+        parts = ", ".join(f"{word} {100 * value:.0f} %" for word, value in known)
         verdict = ""
         if before is not None and after is not None:
             verdict = "\nBetter than before." if after > before else "\nNot better: going back is the safe choice."
-        self.agreement.setText(f"Agreement with the accepted slices: {', '.join(parts)}.{verdict}")
-        self.agreement.setVisible(bool(parts))
+        self.agreement.setText(f"Agreement with the accepted slices: {parts}.{verdict}")
+        self.agreement.setVisible(bool(known))
 
     def set_adapted(self, adapted: bool) -> None:
         """Offer to keep what was learned or to go back, or not."""

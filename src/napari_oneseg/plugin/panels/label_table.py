@@ -15,6 +15,7 @@ __all__ = ["LabelTable"]
 COLOUR, NAME, VOLUME, SLICES = range(4)
 _MOST_ROWS = 6
 _ROW_HEIGHT = 26
+_NOTHING = _TO = "\N{EN DASH}"
 
 
 class LabelTable(QTableWidget):
@@ -125,8 +126,8 @@ class LabelTable(QTableWidget):
             self.item(at, COLOUR).setToolTip(f"Label {row.value}. Double-click to change its colour.")
         if not keep_name:
             self.item(at, NAME).setText(row.name)
-        self.item(at, VOLUME).setText("–" if row.volume_ml is None else _millilitres(row.volume_ml))
-        self.item(at, SLICES).setText("–" if row.slices is None else "{}–{}".format(*row.slices))
+        self.item(at, VOLUME).setText(_NOTHING if row.volume_ml is None else _millilitres(row.volume_ml))
+        self.item(at, SLICES).setText(_NOTHING if row.slices is None else _TO.join(map(str, row.slices)))
 
     def _select(self, row: int) -> None:
         if row < 0:

@@ -44,7 +44,7 @@ class ScanPanel(Step):
         self.choices = QWidget()
         form = QFormLayout(self.choices)
         form.setContentsMargins(0, 0, 0, 0)
-        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         for title, box, signal in (
             ("Scan", self.scans, self.scan_chosen),
             ("Slices", self.axes, self.axis_chosen),

@@ -86,10 +86,10 @@ class OneSegView(QWidget):
             for control in column.findChildren(kind):
                 control.installEventFilter(self._guard)
         self._lead_to: Step | None = None
-        # After the layout has taken the unfolded step in.
+        # An unfolded step is laid out over several rounds of events.
         self._later = QTimer(self)
         self._later.setSingleShot(True)
-        self._later.setInterval(0)
+        self._later.setInterval(50)
         self._later.timeout.connect(self._lead)
         self.scan.set_open(True)
 
@@ -122,7 +122,6 @@ class OneSegView(QWidget):
         if step is None or not step.opens_itself or self._is_being_edited():
             return
         # First its end, then its beginning: where the step is higher than the panel, the beginning is what counts.
-        self.area.widget().layout().activate()
         self.area.ensureVisible(0, step.geometry().bottom(), 0, 4)
         self.area.ensureVisible(0, step.geometry().top(), 0, 4)
 
