@@ -23,9 +23,9 @@ RECORD = {
 }
 
 
-@pytest.fixture
-def scan(tmp_path: Path) -> OpenScan:
-    path = save_scan(tmp_path / "scan.nii.gz", DIRECTIONS["oblique sagittal"])
+@pytest.fixture(params=["oblique sagittal", "upside down"])
+def scan(tmp_path: Path, request: pytest.FixtureRequest) -> OpenScan:
+    path = save_scan(tmp_path / "scan.nii.gz", DIRECTIONS[request.param])
     source = read_volume(path)
     return OpenScan(source, *shown(source), name="scan", path=path)
 
