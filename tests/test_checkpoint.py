@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from napari_oneseg import checkpoint
-from napari_oneseg.checkpoint import default_weights_path, load_weights, save_weights
+from napari_oneseg.checkpoint import default_weights_path, load_weights, new_weights, save_weights
 from napari_oneseg.config import PreprocessingConfig
 from napari_oneseg.errors import OutputError, WeightsError
 from tests.engine_fixtures import TINY, tiny_network
@@ -56,6 +56,16 @@ def test_running_statistics_are_kept(tmp_path: Path) -> None:
     loaded = load_weights(tmp_path / "w").network
     for key, value in network.state_dict().items():
         assert torch.equal(loaded.state_dict()[key], value), key
+
+
+def test_the_same_weights_give_the_same_file(tmp_path: Path) -> None:
+    network = tiny_network()
+    made = new_weights(network, PREPROCESSING, {"data": "none", "steps": 3}, "made")
+    for name in "abc":
+        save_weights(tmp_path / name, network, PREPROCESSING, {"data": "none", "steps": 3})
+        assert load_weights(tmp_path / name).sha256 == made.sha256
+    assert made.name == "made"
+    assert new_weights(tiny_network(1), PREPROCESSING, {}, "made").sha256 != made.sha256
 
 
 def test_missing(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from napari_oneseg.errors import InputError, WeightsError
 from napari_oneseg.features.resnet import FeatureNetwork
 from napari_oneseg.files import replacing
 
-__all__ = ["Weights", "default_weights_path", "load_weights", "save_weights"]
+__all__ = ["Weights", "default_weights_path", "load_weights", "new_weights", "save_weights"]
 
 _FORMAT = "napari-oneseg"
 _FORMAT_VERSION = "1"
@@ -69,6 +69,21 @@ def save_weights(
         If the file cannot be written.
     """
     path = Path(path)
+    content = _content(network, preprocessing, provenance)
+    with replacing(path) as part:
+        part.write_bytes(content)
+
+
+def new_weights(
+    network: FeatureNetwork, preprocessing: PreprocessingConfig, provenance: Mapping[str, Any], name: str
+) -> Weights:
+    """Return weights that were never in a file; their hash is that of the file :func:`save_weights` would write."""
+    digest = hashlib.sha256(_content(network, preprocessing, provenance)).hexdigest()
+    return Weights(network.eval().cpu(), preprocessing, name, digest, provenance)
+
+
+def _content(network: FeatureNetwork, preprocessing: PreprocessingConfig, provenance: Mapping[str, Any]) -> bytes:
+    """Return a weights file's content; the same weights give the same bytes."""
     tensors = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
     metadata = {
         "format": _FORMAT,
@@ -77,8 +92,12 @@ def save_weights(
         "preprocessing": json.dumps(preprocessing.to_dict()),
         "provenance": json.dumps(dict(provenance)),
     }
-    with replacing(path) as part:
-        part.write_bytes(save(tensors, metadata))
+    content = save(tensors, metadata)
+    # safetensors gives the metadata a random order: the header, JSON after its length, is written anew in a fixed one.
+    length = int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8 : 8 + length]), sort_keys=True, separators=(",", ":")).encode()
+    header = header.ljust(-(-len(header) // 8) * 8)  # with spaces, so that the tensors stay aligned
+    return len(header).to_bytes(8, "little") + header + content[8 + length :]
 
 
 def load_weights(path: str | os.PathLike[str] | None = None) -> Weights:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 
@@ -8,10 +11,12 @@ from napari_oneseg.errors import Cancelled, InputError
 from napari_oneseg.training import adapt as module
 from napari_oneseg.training import loop
 from napari_oneseg.training.adapt import adapt
+from napari_oneseg.training.examples import ScanExamples
 from napari_oneseg.training.loop import Moment
+from napari_oneseg.training.scans import find_scans
 from napari_oneseg.training.train import TrainingResult
 from tests.engine_fixtures import tiny_weights
-from tests.training.scan_fixtures import make_scan
+from tests.training.scan_fixtures import make_scan, scan_folder
 
 # Of tests.engine_fixtures.tiny_weights: a network and a working grid that are quick.
 START = tiny_weights()
@@ -78,6 +83,30 @@ def test_it_can_be_cancelled(clock: list[float]) -> None:
 
     with pytest.raises(Cancelled):
         adapted(progress=cancel)
+
+
+def test_it_learns_from_others_too(clock: list[float], tmp_path: Path) -> None:
+    folder = scan_folder(tmp_path / "scans")
+    calls: list[tuple[int, int]] = []
+    drawn: list[int] = []
+    plain, batch = adapted(), ScanExamples.batch
+
+    def noted(self: ScanExamples, generator: torch.Generator, step: int, content: Any) -> object:
+        drawn.append(len(content))
+        return batch(self, generator, step, content)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ScanExamples, "batch", noted)
+        result = adapted(others=find_scans(folder), progress=lambda *c: calls.append(c))
+    assert calls == [(0, 6)] * 3 + [(second, 6) for second in range(1, 7)]
+    assert set(drawn) == {3}
+    assert result.losses != plain.losses
+
+    def cancel(done: int, total: int) -> None:
+        raise Cancelled("stop")
+
+    with pytest.raises(Cancelled):
+        adapted(others=find_scans(folder), progress=cancel)
 
 
 def test_the_learning_rate_rises_and_falls_with_the_time() -> None:

@@ -1,11 +1,12 @@
-"""Adapting a network to the very scan that is to be labelled, within a given time."""
+"""Adapting a network to the very scan that is to be labelled, and to others like it, within a given time."""
 
 from __future__ import annotations
 
 import copy
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 
@@ -41,6 +42,7 @@ def adapt(
     precision: Precision = "auto",
     progress: Callable[[int, int], None] | None = None,
     on_loss: Callable[[int, float], None] | None = None,
+    others: Sequence[Volume | Path] = (),
 ) -> TrainingResult:
     """Let a network learn from the scan that it will be used on; nothing has to be painted for that.
 
@@ -63,29 +65,43 @@ def adapt(
     device, precision
         Where to train, and in which numbers.
     progress
-        Called with (seconds used, all seconds) after each step; may raise :class:`~napari_oneseg.errors.Cancelled`.
+        Called with (seconds used, all seconds) after each step, and before the first one after each of several scans
+        that was read; may raise :class:`~napari_oneseg.errors.Cancelled`.
     on_loss
         Called with (step, loss) after each step.
+    others
+        More scans to learn from, alike, or where they lie; each counts as much as the scan.
 
     Raises
     ------
     InputError
-        If the scan's slices are too narrow to learn from.
+        If no scan can be learned from, for instance because the slices are too narrow.
     WeightsError
         If the default weights are missing or damaged.
+
+    Warns
+    -----
+    UserWarning
+        For each of several scans that is left out because it cannot be used, with the reason.
     """
     began = time.monotonic()
     weights = weights or load_weights()
     config = config or AdaptConfig()
     learning = SelfLearningConfig(objective=config.objective, epoch_steps=_EPOCH_STEPS, seed=config.seed)
     network = copy.deepcopy(weights.network)
-    scans = Scans([volume], network.config, weights.preprocessing)
+    seconds = 60.0 * config.minutes
+
+    def reading(_done: int, _scans: int) -> None:
+        if progress is not None and others:
+            progress(0, max(1, round(seconds)))
+
+    scans = Scans([volume, *others], network.config, weights.preprocessing, reading)
     examples = ScanExamples(scans, learning, sequences or TrainingConfig(), screening or ScreeningConfig())
     loop = LoopConfig(
         config.learning_rate,
         _rate,
         # At least a second, so that there is a step to speak of, however long the preparations took.
-        seconds=max(1.0, 60.0 * config.minutes - (time.monotonic() - began)),
+        seconds=max(1.0, seconds - (time.monotonic() - began)),
         seed=config.seed,
         precision=precision,
         # A few minutes on one scan: the network begins as the one that it is, and is trained as it will be used.
