@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import napari.settings
 import pytest
+from napari import Viewer
+from napari._qt.dialogs.preferences_dialog import PreferencesDialog
 from npe2 import PluginManifest
+from qtpy.QtWidgets import QComboBox, QGroupBox
 
 from napari_oneseg.plugin import settings
 from napari_oneseg.plugin.settings import SHORTCUTS, Settings, read_settings
@@ -30,7 +34,7 @@ def said(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_the_defaults_are_those_of_the_manifest(preferences: Path, said: list[str]) -> None:
     assert read_settings() == Settings()
     declared = PluginManifest.from_distribution(PLUGIN).contributions.configurations
-    assert {key: value.default for key, value in declared["shortcuts"].properties.items()} == SHORTCUTS
+    assert {key: value.default for key, value in declared["keyboard"].properties.items()} == SHORTCUTS
     assert said == []
 
 
@@ -41,8 +45,8 @@ def test_what_was_chosen(preferences: Path, said: list[str]) -> None:
     kept.propagation.live = True
     kept.safety.autosave = False
     kept.safety.autosave_seconds = 60
-    kept.shortcuts.propagate = "alt-p"
-    kept.shortcuts.next = ""
+    kept.keyboard.propagate = "alt-p"
+    kept.keyboard.next = ""
     shortcuts = {**SHORTCUTS, "propagate": "Alt+P", "next": ""}
     assert read_settings() == Settings("cpu", 12, True, False, 60, shortcuts)
     assert said == []
@@ -57,14 +61,14 @@ def test_a_file_that_was_edited_badly(preferences: Path, caplog: pytest.LogCaptu
 
 
 def test_a_shortcut_that_is_no_key(preferences: Path, said: list[str]) -> None:
-    napari.settings.get_plugin_settings(PLUGIN).shortcuts.accept = "Hyper+Q"
+    napari.settings.get_plugin_settings(PLUGIN).keyboard.accept = "Hyper+Q"
     assert read_settings().shortcuts == SHORTCUTS
     (message,) = said
     assert "'Hyper+Q' for 'accept' is no key" in message
 
 
 def test_a_shortcut_given_twice(preferences: Path, said: list[str]) -> None:
-    napari.settings.get_plugin_settings(PLUGIN).shortcuts.accept = "Shift+P"
+    napari.settings.get_plugin_settings(PLUGIN).keyboard.accept = "Shift+P"
     assert read_settings().shortcuts == {**SHORTCUTS, "accept": ""}
     assert "given twice" in said[0]
 
@@ -72,3 +76,21 @@ def test_a_shortcut_given_twice(preferences: Path, said: list[str]) -> None:
 def test_without_an_installed_plugin(preferences: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(settings, "_PLUGIN", "not-installed")
     assert read_settings() == Settings()
+
+
+def test_napari_s_preferences_show_and_change_them(
+    make_napari_viewer: Callable[[], Viewer], preferences: Path, said: list[str]
+) -> None:
+    viewer = make_napari_viewer()
+    dialog = PreferencesDialog(parent=viewer.window._qt_window)
+    try:
+        pages = [dialog._list.item(row).text() for row in range(dialog._list.count())]
+        page = dialog._stack.widget(pages.index("OneSeg"))
+        (devices,) = (box for box in page.findChildren(QComboBox) if box.findText("cuda") >= 0)
+        devices.setCurrentText("cpu")
+        titles = {box.title() for box in page.findChildren(QGroupBox)}
+        assert titles == {"Computing", "Propagation", "Autosave", "Shortcuts"}
+        dialog.accept()
+    finally:
+        dialog.close()
+    assert read_settings().device == "cpu"

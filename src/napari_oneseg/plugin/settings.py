@@ -63,7 +63,7 @@ def read_settings() -> Settings:
         live=kept.propagation.live,
         autosave=kept.safety.autosave,
         autosave_seconds=kept.safety.autosave_seconds,
-        shortcuts=_usable({action: getattr(kept.shortcuts, action) for action in SHORTCUTS}),
+        shortcuts=_usable({action: getattr(kept.keyboard, action) for action in SHORTCUTS}),
     )
 
 
