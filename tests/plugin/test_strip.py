@@ -144,10 +144,11 @@ def test_every_mark_has_a_shape_of_its_own(strip: SliceStrip) -> None:
 
 def test_curves_of_labels_come_and_go(strip: SliceStrip) -> None:
     strip.set_data(large(n_slices=40, n_labels=1))
-    strip.set_data(StripData(40, areas={5: np.arange(40, dtype=np.float32), 6: np.zeros(40, np.float32)}))
+    strip.set_data(StripData(40, areas={5: np.arange(40, dtype=np.float32), 6: np.eye(40, dtype=np.float32)[7]}))
     shown = [curve for curve in strip._areas if curve.isVisible()]
     assert len(shown) == 2
     np.testing.assert_allclose(shown[0].getData()[1], np.arange(40) / 39, rtol=1e-6)
+    assert np.flatnonzero(np.isfinite(shown[1].getData()[1])).tolist() == [6, 7, 8], "drawn where the label is"
     assert not strip._score.isVisible()
     strip.set_data(StripData(40, score=SCORE))
     assert not any(curve.isVisible() for curve in strip._areas)

@@ -30,7 +30,10 @@ class LabelTable(QTableWidget):
         self._shown: dict[int, LabelRow] = {}
         self.setHorizontalHeaderLabels(["", "Name", "mL", "Slices"])
         self.setAccessibleName("Labels")
-        self.setToolTip("The selected label is the one that is painted. Double-click a name or a colour to change it.")
+        self.setToolTip(
+            "The selected label is the one that is painted.\n"
+            "Double-click its name (or press F2) or its colour (or press C) to change it."
+        )
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
         self.setEditTriggers(QAbstractItemView.EditTrigger.DoubleClicked | QAbstractItemView.EditTrigger.EditKeyPressed)

@@ -9,8 +9,17 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 
 from qtpy.QtCore import QEvent, QObject, QSignalBlocker, QSize, Qt, Signal
-from qtpy.QtGui import QResizeEvent
-from qtpy.QtWidgets import QComboBox, QLabel, QPushButton, QSizePolicy, QWidget
+from qtpy.QtGui import QPaintEvent, QResizeEvent
+from qtpy.QtWidgets import (
+    QComboBox,
+    QLabel,
+    QPushButton,
+    QSizePolicy,
+    QStyle,
+    QStyleOptionComboBox,
+    QStylePainter,
+    QWidget,
+)
 
 from napari_oneseg.plugin.view_model import Choice
 
@@ -122,6 +131,23 @@ class ChoiceBox(QComboBox):
                     self.setItemData(row, choice.tip or choice.text, Qt.ItemDataRole.ToolTipRole)
             keys = [choice.key for choice in self._choices]
             self.setCurrentIndex(keys.index(current) if current in keys else -1)
+
+    def paintEvent(self, _event: QPaintEvent) -> None:
+        """Draw as usual, but end a text that is too long with an ellipsis."""
+        painter = QStylePainter(self)
+        painter.setPen(self.palette().text().color())
+        option = QStyleOptionComboBox()
+        self.initStyleOption(option)
+        painter.drawComplexControl(QStyle.ComplexControl.CC_ComboBox, option)
+        if self.currentIndex() < 0:
+            option.currentText = self.placeholderText()
+        field = self.style().subControlRect(
+            QStyle.ComplexControl.CC_ComboBox, option, QStyle.SubControl.SC_ComboBoxEditField, self
+        )
+        option.currentText = self.fontMetrics().elidedText(
+            option.currentText, Qt.TextElideMode.ElideRight, field.width() - 4
+        )
+        painter.drawControl(QStyle.ControlElement.CE_ComboBoxLabel, option)
 
     def _on_activated(self, row: int) -> None:
         self.chosen.emit(self._choices[row].key)

@@ -72,6 +72,7 @@ class OneSegView(QWidget):
         # Steps unfold and fold; a bar that comes and goes would make them jump sideways.
         self.area.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOn)
         bar = self.area.verticalScrollBar()
+        bar.setEnabled(False)
         bar.rangeChanged.connect(lambda low, high: bar.setEnabled(high > low))
         self.area.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.area.setWidget(column)
