@@ -24,7 +24,7 @@ from napari_oneseg.device import choose_device, is_out_of_memory
 from napari_oneseg.errors import AnnotationError, InputError, SessionError
 from napari_oneseg.features.extractor import FeatureStack, compute_features
 from napari_oneseg.propagation.correction import closed_range
-from napari_oneseg.propagation.propagate import LabelledSlice, propagate_slices
+from napari_oneseg.propagation.propagate import LabelledSlice, check_painted, propagate_slices
 from napari_oneseg.screening import NextSlice, SliceSuggestion, coarse_grey, locate, rank_next, rank_slices
 from napari_oneseg.session_file import SavedSession, load_session, save_session
 from napari_oneseg.session_job import PropagationJob, joined, protecting
@@ -373,6 +373,7 @@ class OneSegSession:
         span = checked_range(slice_range, self.volume.n_slices)
         chosen = None if labels is None else frozenset(labels)
         annotation = self.annotation if chosen is None else self.annotation.only(chosen)
+        check_painted(annotation, *span)
         return PropagationJob(self._state, annotation, span, direction, chosen)
 
     def begin_update(self) -> PropagationJob | None:

@@ -87,6 +87,8 @@ class Controller(QObject):
         self.only_selected = False
         self.live = False
         self.device = "auto"
+        self.default_range = 0
+        """Slices on either side of the painted ones that are labelled where no range was given; 0 for all."""
         self.weights: Weights | None = None
         self.current = 0
         self._reset(None)
@@ -375,8 +377,12 @@ class Controller(QObject):
         self._do("propagate", partial(work.run_job, session, job), done, self._computed_slice, stopped)
 
     def _next_job(self, session: OneSegSession) -> PropagationJob:
-        state, slice_range = session.state, self.range
-        first, last = slice_range or (0, session.volume.n_slices - 1)
+        state, end = session.state, session.volume.n_slices - 1
+        slice_range = self.range
+        if slice_range is None and self.default_range and state.annotation.slices:
+            painted = state.annotation.slices
+            slice_range = max(0, min(painted) - self.default_range), min(end, max(painted) + self.default_range)
+        first, last = slice_range or (0, end)
         up_to_date = all(index in state.results or index in state.frozen for index in range(first, last + 1))
         if state.stale and up_to_date and not self.only_selected and state.direction == self.direction:
             update = session.begin_update()

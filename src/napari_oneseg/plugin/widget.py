@@ -56,6 +56,7 @@ class OneSegWidget(QWidget):
         self.controller = Controller(self.engine, self)
         self.controller.device = self.settings.device
         self.controller.live = self.settings.live
+        self.controller.default_range = self.settings.default_range
         self.link = ViewerLink(viewer, self)
         self.view = OneSegView(self)
         self.asking = Asking(self)

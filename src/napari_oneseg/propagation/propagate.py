@@ -19,7 +19,7 @@ from napari_oneseg.propagation.sweep import Carried, PaintedMaps, sweep
 from napari_oneseg.slice_range import checked_range
 from napari_oneseg.volume import Annotation, label_dtype
 
-__all__ = ["Anchors", "LabelledSlice", "propagate", "propagate_slices"]
+__all__ = ["Anchors", "LabelledSlice", "check_painted", "propagate", "propagate_slices"]
 
 # Positions with less label probability than this do not count when a slice's confidence is averaged.
 _PRESENCE = 0.1
@@ -106,11 +106,9 @@ def propagate_slices(
     """
     config = config or PropagationConfig()
     first, last = checked_range(slice_range, len(stack.maps))
+    check_painted(annotation, first, last)
     images = {index: image for index, image in annotation.slices.items() if first <= index <= last}
     values = annotation.labels
-    # A complete slice counts even where it is empty: it says that nothing is there.
-    if not values or not any(index in annotation.complete or image.any() for index, image in images.items()):
-        raise AnnotationError(f"Nothing is painted between slices {first} and {last}: paint at least one slice there.")
     painted = {
         index: _painted_maps(image, index in annotation.complete, values, stack) for index, image in images.items()
     }
@@ -134,6 +132,15 @@ def propagate_slices(
             blended = _blend(from_below.pop(index, None), arrived, index, anchors)
             complete = index in annotation.complete
             yield _decide(index, blended, images.get(index), complete, values, stack.grid)
+
+
+def check_painted(annotation: Annotation, first: int, last: int) -> None:
+    """Raise an AnnotationError if nothing is painted between two slices, both included."""
+    images = {index: image for index, image in annotation.slices.items() if first <= index <= last}
+    # A complete slice counts even where it is empty: it says that nothing is there.
+    known = any(index in annotation.complete or image.any() for index, image in images.items())
+    if not annotation.labels or not known:
+        raise AnnotationError(f"Nothing is painted between slices {first} and {last}: paint at least one slice there.")
 
 
 def _painted_maps(
