@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from napari_oneseg.errors import InputError
 from napari_oneseg.io import READABLE, read_volume, write_labels
+from napari_oneseg.plugin import reader
 from napari_oneseg.plugin.reader import get_reader, read_layers
 from napari_oneseg.plugin.scan_layer import labels_layer_kwargs, scan_of_layer
 from tests.plugin.layer_fixtures import DIRECTIONS, SHAPE, SPACING, grey_values, position, same_grid, save_scan
@@ -102,7 +103,7 @@ def test_a_dicom_series(make_napari_viewer: MakeViewer, data_dir: Path, tmp_path
 
 
 def test_folders_are_looked_into_briefly(data_dir: Path, tmp_path: Path) -> None:
-    assert get_reader(str(data_dir / "vs_seg_dicom")) is read_layers
+    assert get_reader(str(data_dir / "vs_seg_dicom")) is not None
     assert get_reader(str(data_dir)) is None, "subfolders are not searched"
     assert get_reader(str(tmp_path)) is None
     for index in range(40):
@@ -113,16 +114,23 @@ def test_folders_are_looked_into_briefly(data_dir: Path, tmp_path: Path) -> None
 def test_other_paths_are_left_to_others(tmp_path: Path) -> None:
     assert get_reader("scan.tif") is None
     assert get_reader(["a.nii", "b.nii"]) is None
-    assert get_reader(["a.nii"]) is read_layers
-    assert get_reader("A.NII.GZ") is read_layers
+    assert get_reader(["a.nii"]) is not None
+    assert get_reader("A.NII.GZ") is not None
     assert get_reader(str(tmp_path / "missing")) is None
 
 
-def test_a_damaged_file_is_explained(make_napari_viewer: MakeViewer, tmp_path: Path) -> None:
+def test_a_damaged_file_is_explained(
+    make_napari_viewer: MakeViewer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "scan.nii.gz"
     path.write_bytes(b"no scan")
+    viewer = make_napari_viewer()
+    said: list[str] = []
+    monkeypatch.setattr(reader, "show_error", said.append)
+    assert viewer.open(path, plugin=PLUGIN) == []
+    assert said == ["scan.nii.gz is not a NIfTI file, though its name says so; give the original file."]
     with pytest.raises(InputError, match="not a NIfTI file"):
-        opened(make_napari_viewer(), path)
+        read_layers(path)
 
 
 # Labels

@@ -11,11 +11,13 @@ import re
 from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from napari.utils.notifications import show_error
 from numpy.typing import NDArray
 
+from napari_oneseg.errors import InputError
 from napari_oneseg.io import READABLE, read_volume
 from napari_oneseg.orientation import shown
 from napari_oneseg.plugin.layer_grid import straight_kwargs
@@ -32,6 +34,9 @@ __all__ = ["get_reader", "read_layers"]
 # A folder may hold thousands of files; a series begins with DICOM files, or with an index and a few notes.
 _FILES_LOOKED_AT = 16
 _DICOM_MARK = 128, b"DICM"
+
+# What napari takes for "read, but there is nothing to show".
+_NO_LAYER: Any = (None,)
 
 _FEW_VALUES = 20
 _MANY_VALUES = 150
@@ -52,19 +57,31 @@ def get_reader(path: str | Sequence[str]) -> Reader | None:
         (path,) = path
     place = Path(path)
     if place.is_dir():
-        return read_layers if _holds_dicom(place) else None
-    return read_layers if place.name.lower().endswith(READABLE) else None
+        return _read if _holds_dicom(place) else None
+    return _read if place.name.lower().endswith(READABLE) else None
 
 
-def read_layers(path: str | Sequence[str]) -> list[LayerDataTuple]:
+def _read(path: str | Sequence[str]) -> list[LayerDataTuple]:
+    """Read for napari, and say why a file cannot be read.
+
+    napari would replace the message of an exception by one that names the plugin, and offer other readers.
+    """
+    try:
+        return read_layers(path if isinstance(path, str) else path[0])
+    except InputError as error:
+        show_error(str(error))
+        return [_NO_LAYER]
+
+
+def read_layers(path: str | Path) -> list[LayerDataTuple]:
     """Read a scan, or a label image, as one layer.
 
     Raises
     ------
     InputError
-        If the file cannot be read as a 3D scan; napari shows the message.
+        If the file cannot be read as a 3D scan.
     """
-    place = Path(path if isinstance(path, str) else path[0])
+    place = Path(path)
     volume = read_volume(place)
     labels = None if place.is_dir() else _as_labels(volume.array, place.name)
     if labels is None:
