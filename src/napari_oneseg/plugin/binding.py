@@ -64,6 +64,8 @@ class LabelsBinding(QObject):
         self._on_screen = on_screen
         self._writing = False
         self._waiting: dict[int, LabelArray] = {}
+        self._touched_before: set[int] = set()
+        self._released = False
         self._timer = QTimer(self)
         self._timer.setInterval(_FLUSH_MS)
         self._timer.timeout.connect(self._flush)
@@ -73,6 +75,7 @@ class LabelsBinding(QObject):
 
     def release(self) -> None:
         """Leave the layer as it is."""
+        self._released = True
         self._flush(force=True)
         self._timer.stop()
         self.layer.events.paint.disconnect(self._painted)
@@ -82,8 +85,19 @@ class LabelsBinding(QObject):
     # From the layer ------------------------------------------------------------------------------------------------
 
     def _painted(self, event: Any) -> None:
-        if not self._writing:
-            self._take(self._touched(event.value))
+        if self._writing:
+            return
+        touched = self._touched(event.value)
+        self._take(touched)
+        # For an edit that is no mouse stroke napari says so before it has written the voxels.
+        self._touched_before |= touched
+        QTimer.singleShot(0, self._take_later)
+
+    def _take_later(self) -> None:
+        touched, self._touched_before = self._touched_before, set()
+        if self._released:
+            return
+        self._take(touched)
 
     def _touched(self, atoms: Iterable[Any]) -> set[int]:
         """Return the slices that the parts of a stroke lie on."""
@@ -105,10 +119,15 @@ class LabelsBinding(QObject):
             self._take([index])
 
     def _data_replaced(self, _event: Any = None) -> None:
-        if tuple(self.layer.data.shape) != self._shape or not isinstance(self.layer.data, np.ndarray):
+        if not self._fits:
+            self._waiting.clear()
             self.replaced.emit()
         elif not self._writing:
             self.compare()
+
+    @property
+    def _fits(self) -> bool:
+        return isinstance(self.layer.data, np.ndarray) and tuple(self.layer.data.shape) == self._shape
 
     def compare(self) -> None:
         """Find every slice that was changed unnoticed, and take it as a stroke."""
@@ -116,6 +135,8 @@ class LabelsBinding(QObject):
         self._take(range(self._shape[self.axis]))
 
     def _take(self, indices: Iterable[int]) -> None:
+        if not self._fits:
+            return
         slices = np.moveaxis(self.layer.data, self.axis, 0)
         changed = {}
         for index in indices:
@@ -149,7 +170,7 @@ class LabelsBinding(QObject):
             self._flush()
 
     def _flush(self, force: bool = False) -> None:
-        if not self._waiting:
+        if not self._waiting or not self._fits:
             self._timer.stop()
             return
         if self.stroke_is_open and not force:

@@ -280,5 +280,5 @@ def colormap(colours: Mapping[int, Colour], others: Callable[[int], Colour], val
     """
     table: dict[int | None, Any] = {None: "transparent", 0: "transparent"}
     table |= {value: others(value) for value in values if value > 0}
-    table |= dict(colours)
+    table |= {value: colour for value, colour in colours.items()}  # noqa: C416 - the keys' type is wider here
     return DirectLabelColormap(color_dict=table)
