@@ -27,7 +27,7 @@ from napari_oneseg.plugin.viewer_link import ViewerLink
 from napari_oneseg.threads import wait_politely
 
 if TYPE_CHECKING:
-    import napari
+    import napari.viewer
 
 __all__ = ["OneSegWidget"]
 
@@ -47,9 +47,12 @@ class OneSegWidget(QWidget):
         Where the work is kept; by default the user's data folder.
     """
 
-    def __init__(self, viewer: napari.Viewer, autosave_folder: Path | None = None) -> None:
+    # Written in this way, the type tells napari to hand over its viewer.
+    def __init__(self, viewer: napari.viewer.Viewer, autosave_folder: Path | None = None) -> None:
         super().__init__()
         wait_politely()
+        # What it hands over is a proxy, which makes another object of a layer at each access: none would be itself.
+        viewer = getattr(viewer, "__wrapped__", viewer)
         self.viewer = viewer
         self.settings = read_settings()
         self.engine = Engine(self)
