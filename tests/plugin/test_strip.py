@@ -91,17 +91,19 @@ def test_setting_announces_nothing(strip: SliceStrip, qtbot: QtBot) -> None:
 
 def test_the_ranges_edge_is_dragged(strip: SliceStrip, qtbot: QtBot) -> None:
     strip.set_data(StripData(40, score=SCORE, range=(10, 30)))
-    qtbot.wait(20)
+    strip.grab()  # pyqtgraph knows where things are once it has drawn them
     edited: list[tuple[int, int]] = []
     strip.range_edited.connect(lambda first, last: edited.append((first, last)))
     view = strip.plot.viewport()
     QTest.mouseMove(view, place(strip, 30.5), 15)
     QTest.mousePress(view, Qt.MouseButton.LeftButton, pos=place(strip, 30.5))
-    for index in (32, 34, 35.5):
+    for index in (32, 34, 35.7):
         QTest.mouseMove(view, place(strip, index), 15)
         qtbot.wait(20)
-    QTest.mouseRelease(view, Qt.MouseButton.LeftButton, pos=place(strip, 35.5))
-    assert edited[-1] == (10, 35)
+        strip.set_data(StripData(40, score=SCORE, range=(10, 30)))  # something else has changed meanwhile
+    QTest.mouseRelease(view, Qt.MouseButton.LeftButton, pos=place(strip, 35.7))
+    assert edited == [(10, 35)]
+    assert strip._range.getRegion() == (9.5, 35.5), "it snaps to whole slices"
 
 
 def test_a_click_inside_the_range_still_goes_to_the_slice(strip: SliceStrip, qtbot: QtBot) -> None:

@@ -105,7 +105,14 @@ class SliceStrip(QWidget):
         # Never hidden by the line of the slice on screen.
         self._first_choice.setZValue(25)
         self._line = pyqtgraph.InfiniteLine(angle=90, movable=False)
-        self._range = pyqtgraph.LinearRegionItem(swapMode="block", pen=pyqtgraph.mkPen(ACCENT, width=2))
+        self._range = pyqtgraph.LinearRegionItem(
+            swapMode="block",
+            pen=pyqtgraph.mkPen(ACCENT, width=2),
+            # The width of this pen is also how near the mouse must come to take hold of an edge.
+            hoverPen=pyqtgraph.mkPen(ACCENT, width=8),
+        )
+        for edge in self._range.lines:
+            edge.setCursor(Qt.CursorShape.SizeHorCursor)
         # The edges move; the whole range does not, so that a click inside it still goes to a slice.
         self._range.movable = False
         self._range.sigRegionChangeFinished.connect(self._on_range_moved)
@@ -137,7 +144,8 @@ class SliceStrip(QWidget):
         self._show_areas(x)
         self._confidence.setVisible(data.confidence is not None)
         if data.confidence is not None:
-            self._confidence.setData(x, np.asarray(data.confidence, np.float64))
+            smooth = n <= _MOST_SMOOTH // 4
+            self._confidence.setData(x, np.asarray(data.confidence, np.float64), antialias=smooth)
         rows = {"painted": _ORIGIN_ROW, "corrected": _ORIGIN_ROW, "frozen": _FATE_ROW, "stale": _FATE_ROW}
         for kind, row in rows.items():
             slices = sorted(getattr(data, kind))
@@ -258,6 +266,9 @@ class SliceStrip(QWidget):
 
     def _show_range(self) -> None:
         chosen = self._data.range
+        # What else changes meanwhile does not take an edge out of the user's hand.
+        if chosen is not None and any(edge.moving for edge in self._range.lines):
+            return
         self._range.setVisible(chosen is not None)
         if chosen is not None:
             with QSignalBlocker(self._range):
@@ -312,6 +323,8 @@ class SliceStrip(QWidget):
         low, high = self._range.getRegion()
         first = self._clamped(round(low + 0.5))
         last = max(self._clamped(round(high - 0.5)), first)
+        with QSignalBlocker(self._range):
+            self._range.setRegion((first - 0.5, last + 0.5))
         self.range_edited.emit(first, last)
 
 
