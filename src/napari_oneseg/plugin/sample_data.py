@@ -42,7 +42,7 @@ def painted_phantom() -> list[LayerDataTuple]:
     painted[index] = truth[index]
     names = ["background", *(sample.names.get(value, "") for value in range(1, max(sample.names) + 1))]
     kwargs: dict[str, Any] = straight_kwargs(turned.spacing) | {
-        "name": "Painted slice",
+        "name": f"Slice {index} painted",
         # napari shows these names in the status bar beside the value under the mouse.
         "features": {"index": list(range(len(names))), "name": names},
         "metadata": metadata_of(ScanRecord(sample.volume, orientation)),
