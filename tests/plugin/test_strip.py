@@ -139,6 +139,12 @@ def test_the_slice_under_the_mouse_is_described(strip: SliceStrip) -> None:
     QToolTip.hideText()
 
 
+def test_a_suggestion_that_was_painted_is_no_longer_advertised(strip: SliceStrip) -> None:
+    strip.set_data(StripData(40, score=SCORE, suggested=(30, 12), painted=frozenset({30})))
+    assert strip._first_choice.getData()[0].tolist() == [12]
+    assert "suggested" not in strip.text_of(30)
+
+
 def test_every_mark_has_a_shape_of_its_own(strip: SliceStrip) -> None:
     symbols = [marks.opts["symbol"] for marks in strip._marks.values()]
     assert len(set(symbols)) == len(symbols)

@@ -154,7 +154,8 @@ class SliceStrip(QWidget):
         self._show_range()
         self._box.setRange(xRange=(-0.5, max(n, 1) - 0.5), yRange=(_BOTTOM, _TOP), padding=0.0)
         self._line.setVisible(n > 0)
-        self._axis.setVisible(n > 0)
+        # Without the axis itself the plot would be laid out anew.
+        self._axis.setTicks(None if n else [])
         self._show_caption()
 
     def set_current(self, index: int) -> None:
@@ -169,7 +170,7 @@ class SliceStrip(QWidget):
         words = [
             word
             for word, slices in (
-                ("suggested", data.suggested),
+                ("suggested", set(data.suggested) - data.painted),
                 ("painted", data.painted),
                 ("corrected", data.corrected),
                 ("accepted", data.frozen),
@@ -197,7 +198,7 @@ class SliceStrip(QWidget):
             Qt.Key.Key_PageDown: self._current + PAGE,
             Qt.Key.Key_Home: 0,
             Qt.Key.Key_End: last,
-        }.get(Qt.Key(event.key()))
+        }.get(event.key())
         if target is None or last < 0:
             super().keyPressEvent(event)
         else:
@@ -257,9 +258,11 @@ class SliceStrip(QWidget):
             curve.setVisible(at < len(areas))
 
     def _show_suggested(self) -> None:
-        best, others = self._data.suggested[:1], self._data.suggested[1:]
-        self._first_choice.setData(list(best), [1.08] * len(best))
-        self._suggested.setData(list(others), [1.08] * len(others))
+        # What has been painted meanwhile needs no further advertising.
+        open_ones = [index for index in self._data.suggested if index not in self._data.painted]
+        best, others = open_ones[:1], open_ones[1:]
+        self._first_choice.setData(best, [1.08] * len(best))
+        self._suggested.setData(others, [1.08] * len(others))
         self._best.setVisible(bool(best))
         if best:
             self._best.setValue(best[0])

@@ -22,8 +22,8 @@ class StepState:
     Attributes
     ----------
     kind
-        ``off``: cannot be used yet; ``ready``: the next thing to do; ``busy``: being computed; ``done``;
-        ``attention``: the user should look at it.
+        ``off``: cannot be used yet; ``ready``: the next thing to do; ``optional``: can be used, but nothing asks for
+        it; ``busy``: being computed; ``done``; ``attention``: the user should look at it.
     text
         One short line.
     progress
@@ -32,7 +32,7 @@ class StepState:
         Whether a Cancel button is offered while busy.
     """
 
-    kind: Literal["off", "ready", "busy", "done", "attention"] = "off"
+    kind: Literal["off", "ready", "optional", "busy", "done", "attention"] = "off"
     text: str = ""
     progress: float | None = None
     can_cancel: bool = False

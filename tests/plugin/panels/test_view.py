@@ -133,6 +133,26 @@ def test_shortcuts_are_shown_on_their_buttons(view: OneSegView) -> None:
     assert view.review.next_button.text() == "Next slice to check"
 
 
+def test_one_main_button_stands_out(view: OneSegView) -> None:
+    def standing_out() -> list[Step]:
+        return [step for step in view.steps if step.main_action and step.main_action.property("prominent")]
+
+    view.scan.set_state(StepState("ready"))
+    assert standing_out() == [view.scan]
+    view.scan.set_state(StepState("done"))
+    view.propagate.set_state(StepState("ready"))
+    view.export.set_state(StepState("ready"))
+    assert standing_out() == [view.propagate]
+    view.review.set_state(StepState("ready"))
+    assert standing_out() == [view.review]
+    view.propagate.set_state(StepState("done"))
+    view.propagate.set_state(StepState("attention"))
+    assert standing_out() == [view.propagate], "the one that asked last"
+    view.propagate.set_state(StepState("done"))
+    view.review.set_state(StepState("done"))
+    assert standing_out() == [view.export]
+
+
 def on_screen(view: OneSegView, step: Step) -> bool:
     top = step.mapTo(view.area, QPoint(0, 0)).y()
     return top >= 0 and top + min(step.height(), view.area.height()) <= view.area.height() + 1

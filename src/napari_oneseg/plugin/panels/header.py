@@ -13,6 +13,7 @@ __all__ = ["StepHeader"]
 WORDS = {
     "off": "not possible yet",
     "ready": "to do",
+    "optional": "optional",
     "busy": "working",
     "done": "done",
     "attention": "needs attention",
@@ -23,8 +24,9 @@ _BADGE = 20
 class StepHeader(QAbstractButton):
     """Number, title, state and fold mark; pressing it folds or unfolds the step.
 
-    The badge tells the state by shape as well as by colour: a ring with the number (not possible yet), a filled disc
-    with the number (to do), an arc around the number (working), a check mark (done), a triangle (needs attention).
+    The badge tells the state by shape as well as by colour: a ring with the number (faint: not possible yet; clear:
+    optional), a filled disc with the number (to do), an arc around the number (working), a check mark (done), a
+    triangle (needs attention).
     """
 
     def __init__(self, number: int, title: str, parent: QWidget | None = None) -> None:
@@ -127,9 +129,10 @@ class StepHeader(QAbstractButton):
             painter.drawArc(ring, 90 * 16, -240 * 16)
             painter.setPen(ink)
         else:
-            painter.setPen(QPen(_faint(ink, 0.45), 1.2))
+            off = self._kind == "off"
+            painter.setPen(QPen(_faint(ink, 0.45 if off else 0.9), 1.2))
             painter.drawEllipse(ring)
-            painter.setPen(_faint(ink, 0.6))
+            painter.setPen(_faint(ink, 0.6) if off else ink)
         painter.drawText(box, Qt.AlignmentFlag.AlignCenter, str(self._number))
 
     def _draw_fold_mark(self, painter: QPainter, at: QPointF, ink: QColor) -> None:

@@ -26,6 +26,8 @@ class Step(QFrame):
 
     cancelled = Signal()
     """The Cancel button was pressed."""
+    kind_changed = Signal()
+    """It is no longer of the same kind, such as off, ready or done."""
     turned_ready = Signal()
     """It has become the next thing to do."""
 
@@ -34,6 +36,7 @@ class Step(QFrame):
     def __init__(self, number: int, title: str, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._state = StepState()
+        self._leads = True
         self.main_action: ActionButton | None = None
         self.header = StepHeader(number, title)
         self.header.toggled.connect(self._show_folding)
@@ -84,8 +87,20 @@ class Step(QFrame):
         if state.kind != before.kind:
             self._fold_by(state.kind)
         self._show_state()
-        if state.kind == "ready" != before.kind:
-            self.turned_ready.emit()
+        if state.kind != before.kind:
+            self.kind_changed.emit()
+            if state.kind == "ready":
+                self.turned_ready.emit()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it asks to be done."""
+        return self._state.kind in {"ready", "attention"}
+
+    def set_leading(self, leads: bool) -> None:
+        """Let its main button stand out while the step is ready, or not, where another step comes first."""
+        self._leads = leads
+        self._show_state()
 
     def _fold_by(self, kind: str) -> None:
         if kind in {"ready", "attention"} and self.opens_itself:
@@ -111,7 +126,7 @@ class Step(QFrame):
             self.progress.setRange(0, 0 if state.progress is None else 1000)
             self.progress.setValue(round(1000 * (state.progress or 0.0)))
         if self.main_action is not None:
-            self.main_action.set_prominent(state.kind in {"ready", "attention"})
+            self.main_action.set_prominent(self._leads and self.is_ready)
         self._show_folding()
 
     def _show_folding(self) -> None:

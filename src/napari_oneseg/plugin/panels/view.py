@@ -64,6 +64,7 @@ class OneSegView(QWidget):
         for step in self.steps:
             rows.addWidget(step)
             step.turned_ready.connect(self._lead_to_ready)
+            step.kind_changed.connect(self._choose_leading)
         rows.addStretch(1)
         self.area = QScrollArea()
         self.area.setWidgetResizable(True)
@@ -87,6 +88,7 @@ class OneSegView(QWidget):
             for control in column.findChildren(kind):
                 control.installEventFilter(self._guard)
         self._lead_to: Step | None = None
+        self._waiting: list[Step] = []
         # An unfolded step is laid out over several rounds of events.
         self._later = QTimer(self)
         self._later.setSingleShot(True)
@@ -117,6 +119,14 @@ class OneSegView(QWidget):
         if isinstance(step, Step):
             self._lead_to = step
             self._later.start()
+
+    def _choose_leading(self) -> None:
+        """Let one main button stand out: that of the step that asked last; exporting waits for all others."""
+        self._waiting = [step for step in self._waiting if step.is_ready]
+        self._waiting += [step for step in self.steps if step.is_ready and step not in self._waiting]
+        urgent = [step for step in self._waiting if step is not self.export] or self._waiting
+        for step in self.steps:
+            step.set_leading(not urgent or step is urgent[-1])
 
     def _lead(self) -> None:
         step, self._lead_to = self._lead_to, None
