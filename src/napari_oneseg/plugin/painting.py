@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -76,7 +75,7 @@ class Painter(QObject):
         layer.events.mode.connect(self._tool_changed)
         layer.events.brush_size.connect(self._tool_changed)
         for key, action in self.keys.items():
-            layer.bind_key(key, partial(_call, action), overwrite=True)
+            layer.bind_key(key, _key_function(action), overwrite=True)
         self._style()
 
     def release(self) -> None:
@@ -177,10 +176,11 @@ class Painter(QObject):
         layer, controller = self.layer, self._controller
         if layer is None:
             return
-        colours = {value: style.colour for value, style in controller.styles.items()}
-        layer.colormap = colormap(colours, colour_of, range(1, 256))
+        # First, because colours have the layer say which label is selected: it would take the selection back.
         if layer.selected_label != controller.selected:
             layer.selected_label = controller.selected
+        colours = {value: style.colour for value, style in controller.styles.items()}
+        layer.colormap = colormap(colours, colour_of, range(1, 256))
 
     def _label_selected(self, _event: Any = None) -> None:
         if self.layer is not None and self.layer.selected_label > 0:
@@ -203,8 +203,12 @@ class Painter(QObject):
         self.changed.emit()
 
 
-def _call(action: Callable[[], None], _layer: Any) -> None:
-    action()
+def _key_function(action: Callable[[], None]) -> Callable[[Any], None]:
+    # A function, because napari asks for its name.
+    def press(_layer: Any) -> None:
+        action()
+
+    return press
 
 
 def _labels(image: Any) -> LabelArray:
