@@ -180,8 +180,9 @@ class Controller(QObject):
         except ValueError as error:
             self.said.emit(str(error), "error")
             return
-        self._take_extras(extras)
+        # At once: what a view shows and what the session holds may not differ when the view is next looked at.
         self._show(before.changed(session.state))
+        self._take_extras(extras)
         self._after_change()
 
     # Labels --------------------------------------------------------------------------------------------------------
@@ -543,7 +544,8 @@ class Controller(QObject):
         self._forget()
 
         def failed(sentence: str) -> None:
-            self._running, self._computed = None, {}
+            shown, self._running, self._computed = list(self._computed), None, {}
+            self._show(shown)
             self._ended()
             self.said.emit(sentence, "error")
             self.changed.emit()
@@ -570,9 +572,9 @@ class Controller(QObject):
         return self.table.take(self.session.state, indices)
 
     def _show(self, indices: Iterable[int]) -> None:
-        images = self._count(indices)
-        if images:
-            self.slices_changed.emit(images)
+        indices = list(indices)
+        if indices:
+            self.slices_changed.emit(self._count(indices))
 
     def _worked_slices(self) -> list[int]:
         state = self.state

@@ -57,10 +57,14 @@ class Painter(QObject):
         active = self._link.viewer.layers.selection.active
         if layer is None or layer not in self._link.label_layers():
             layer = self._link.add_labels(f"{scan.name} labels")
-        self._bind(layer)
-        shown = {index: self._controller.shown_labels(index) for index in range(table.n_slices)}
+        # Before it is tied to the scan: else what is missing in it would be taken for erased.
         slices = np.moveaxis(layer.data, scan.shown.axis, 0)
-        self._write({k: image for k, image in shown.items() if image.any() or np.any(slices[k])})
+        for index in range(table.n_slices):
+            image = self._controller.shown_labels(index)
+            if image.any() or np.any(slices[index]):
+                slices[index] = image
+        layer.refresh(extent=False)
+        self._bind(layer)
         if active is None or not isinstance(active, Labels):
             self.start(go=False)
 
@@ -110,7 +114,6 @@ class Painter(QObject):
         slices = np.moveaxis(layer.data, scan.shown.axis, 0)
         found: dict[int, LabelArray] = {k: _labels(image) for k, image in enumerate(slices) if np.any(image)}
         painted = self._controller.state.painted if self._controller.state else {}
-        self._bind(layer)
         self._controller.adopt({k: image for k, image in found.items() if k not in painted})
         self.attach(layer)
 

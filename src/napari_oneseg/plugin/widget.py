@@ -94,7 +94,6 @@ class OneSegWidget(QWidget):
         application = QApplication.instance()
         if application is not None:
             application.aboutToQuit.connect(self.shut_down)
-        self.destroyed.connect(self.engine.close)
         self.opener.open_what_is_there()
         self.refresh()
 
@@ -397,9 +396,11 @@ class OneSegWidget(QWidget):
         self._closed = True
         self._later.stop()
         self._progress_later.stop()
+        self.painter.compare()
         self.learner.close()
         self.engine.close()
         self.saver.close()
+        self.painter.release()
         self.link.close()
 
     def closeEvent(self, event: Any) -> None:

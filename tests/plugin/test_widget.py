@@ -1,0 +1,338 @@
+"""The widget in a viewer: what a user does, and what the viewer's own buttons do to it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+from napari import Viewer
+from napari.layers import Labels
+from pytestqt.qtbot import QtBot
+
+from napari_oneseg import session
+from napari_oneseg.io import write_image
+from napari_oneseg.plugin.widget import OneSegWidget
+from tests.plugin.plugin_fixtures import COUNT, SHAPE, STACK, WEIGHTS, painted, scan_layer, small_scan
+
+
+class Desk:
+    """A viewer with the widget, and the ways of a user."""
+
+    def __init__(self, viewer: Viewer, qtbot: QtBot, folder: Path) -> None:
+        self.viewer, self.qtbot, self.folder = viewer, qtbot, folder
+        self.widget = OneSegWidget(viewer, folder)
+        self.widget.controller.weights = WEIGHTS
+        viewer.window.add_dock_widget(self.widget, name="OneSeg")
+
+    def settle(self) -> None:
+        widget = self.widget
+        busy = (widget.engine, widget.saver._lane, widget.learner._lane)
+        self.qtbot.waitUntil(lambda: not any(engine.busy for engine in busy), timeout=20_000)
+        self.qtbot.wait(80)  # what was computed is written a few times a second
+
+    def add_scan(self, seed: int = 0, name: str = "scan") -> None:
+        self.viewer.add_layer(scan_layer(seed, name))
+        self.settle()
+
+    @property
+    def layer(self) -> Labels:
+        layer = self.widget.painter.layer
+        assert layer is not None
+        return layer
+
+    def paint(self, index: int, label: int = 1, centre: tuple[int, int] = (16, 20), size: int = 8) -> None:
+        self.layer.brush_size = size
+        self.layer.paint((index, *centre), label)
+        self.qtbot.wait(100)
+
+    @property
+    def shown(self) -> list[int]:
+        return [int(index) for index in np.flatnonzero(self.layer.data.any((1, 2)))]
+
+    @property
+    def agrees(self) -> bool:
+        assert self.widget.controller.session is not None
+        return bool(np.array_equal(self.layer.data, self.widget.controller.session.labels))
+
+
+@pytest.fixture
+def desk(
+    make_napari_viewer: Callable[[], Viewer], qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Desk]:
+    monkeypatch.setattr(session, "compute_features", lambda *_: STACK)
+    desk = Desk(make_napari_viewer(), qtbot, tmp_path / "kept")
+    yield desk
+    desk.widget.shut_down()
+
+
+def test_the_first_scan_is_opened_and_its_best_slice_shown_and_framed(desk: Desk) -> None:
+    assert desk.widget.view.scan.isEnabled()
+    desk.add_scan()
+    ranking = desk.widget.controller.ranking
+    assert ranking is not None
+    best = ranking.best[0].index
+    assert desk.viewer.dims.current_step[0] == best
+    frame = desk.viewer.layers["Suggested slice"]
+    assert set(np.round(frame.data[0][:, 0])) == {best}
+    assert "suggested" in desk.viewer.canvas.overlays.text.text
+    assert desk.viewer.layers.selection.active is desk.layer
+    assert desk.layer.mode == "paint"
+    assert not desk.widget.controller.unsaved
+
+
+def test_the_tour(desk: Desk, tmp_path: Path) -> None:
+    desk.add_scan()
+    desk.paint(4)
+    desk.widget.view.propagate.propagate_button.click()
+    desk.settle()
+    assert len(desk.shown) > 5
+    assert desk.agrees
+    assert "Suggested slice" not in desk.viewer.layers, "the mark is in the way now"
+    desk.widget.view.review.next_button.click()
+    desk.settle()
+    index = desk.widget.controller.current
+    assert index != 4
+    desk.paint(index, centre=(10, 26), size=4)
+    assert "corrected" in desk.widget.view.review.slice_text.text() or desk.widget.refresh() is None
+    desk.widget.view.propagate.propagate_button.click()
+    desk.settle()
+    desk.widget.view.review.accept_button.click()
+    desk.settle()
+    assert desk.widget.controller.state is not None
+    assert set(desk.widget.controller.state.frozen) == {index}
+    path = tmp_path / "out.nii.gz"
+    desk.widget.export(path)
+    desk.settle()
+    scan = desk.widget.controller.scan
+    assert scan is not None
+    written = np.asarray(nibabel.load(path).dataobj).transpose(2, 1, 0)
+    np.testing.assert_array_equal(written, scan.orientation.to_source(desk.layer.data))
+    assert not desk.widget.controller.unsaved
+
+
+def test_keys_work_on_the_canvas(desk: Desk) -> None:
+    desk.add_scan()
+    desk.paint(4)
+    desk.layer.keymap["Shift+P"](desk.layer) if "Shift+P" in desk.layer.keymap else _press(desk.layer, "Shift+P")
+    desk.settle()
+    assert len(desk.shown) > 5
+    _press(desk.layer, "Ctrl+Z")
+    assert desk.shown == [4] or (desk.settle() is None and desk.shown == [4])
+    _press(desk.layer, "Ctrl+Z")
+    desk.settle()
+    assert desk.shown == []
+    _press(desk.layer, "Ctrl+Shift+Z")
+    _press(desk.layer, "Ctrl+Shift+Z")
+    desk.settle()
+    assert len(desk.shown) > 5
+    assert desk.agrees
+
+
+def _press(layer: Labels, key: str) -> None:
+    from app_model.types import KeyBinding
+
+    found = [action for bound, action in layer.keymap.items() if KeyBinding.validate(bound) == KeyBinding.from_str(key)]
+    assert found, f"{key} is not bound: {list(layer.keymap)}"
+    found[0](layer)
+
+
+def test_the_engine_is_not_imported_by_opening_the_widget() -> None:
+    import subprocess
+
+    code = (
+        "import sys\n"
+        "import napari_oneseg.plugin.widget\n"
+        "print([m for m in ('torch', 'sklearn', 'matplotlib') if m in sys.modules])\n"
+    )
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "[]"
+
+
+def test_a_removed_labels_layer_comes_back_with_all_that_was_made(desk: Desk) -> None:
+    desk.add_scan()
+    desk.paint(4)
+    desk.widget.propagate()
+    desk.settle()
+    before = desk.layer.data.copy()
+    desk.viewer.layers.remove(desk.layer)
+    desk.settle()
+    assert desk.widget.painter.layer is None
+    assert "is kept" in desk.widget.view.messages.text.text()
+    desk.widget.view.paint.paint_button.click()
+    desk.settle()
+    np.testing.assert_array_equal(desk.layer.data, before)
+
+
+def test_a_removed_scan_leaves_work_that_is_offered_again(desk: Desk, make_napari_viewer: Callable[[], Viewer]) -> None:
+    desk.add_scan()
+    desk.paint(4)
+    desk.settle()
+    desk.viewer.layers.remove("scan")
+    desk.settle()
+    assert desk.widget.controller.session is None
+    desk.widget.shut_down()
+    again = Desk(desk.viewer, desk.qtbot, desk.folder)
+    again.add_scan(name="again")
+    assert again.widget.asking.isVisibleTo(again.widget)
+    assert "1 painted" in again.widget.asking.text.text()
+    again.widget.asking.yes_button.click()
+    again.settle()
+    assert again.shown == [4]
+    assert again.agrees
+    again.widget.shut_down()
+
+
+def test_switching_scans_and_back_keeps_both(desk: Desk) -> None:
+    desk.add_scan(0, "one")
+    desk.paint(4)
+    desk.viewer.add_layer(scan_layer(1, "two"))
+    desk.settle()
+    one, two = (id(desk.viewer.layers[name]) for name in ("one", "two"))
+    desk.widget.opener.open_key(two)
+    desk.settle()
+    assert desk.shown == []
+    desk.paint(7, label=2)
+    desk.widget.opener.open_key(one)
+    desk.settle()
+    assert desk.shown == [4]
+    assert desk.layer.name == "one labels"
+    desk.widget.opener.open_key(two)
+    desk.settle()
+    assert desk.shown == [7]
+    assert desk.agrees
+    names = [layer.name for layer in desk.viewer.layers if isinstance(layer, Labels)]
+    assert sorted(names) == ["one labels", "two labels"]
+
+
+def test_another_axis_has_work_of_its_own(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    desk.add_scan()
+    desk.paint(4)
+    desk.widget.opener.change_axis(1)
+    desk.settle()
+    assert not desk.layer.data.any()
+    assert tuple(desk.viewer.dims.order) == (1, 0, 2)
+    desk.widget.opener.change_axis(0)
+    desk.settle()
+    assert desk.shown == [4]
+    assert tuple(desk.viewer.dims.order) == (0, 1, 2)
+
+
+def test_an_existing_layer_is_adopted_with_what_is_on_it(desk: Desk) -> None:
+    data = np.zeros((COUNT, *SHAPE), np.int32)
+    data[3] = painted(5)
+    desk.viewer.add_labels(data, name="mine", scale=small_scan().spacing)
+    desk.add_scan()
+    assert desk.layer.name == "scan labels"
+    mine = desk.viewer.layers["mine"]
+    desk.widget.painter.choose(id(mine))
+    desk.settle()
+    assert desk.layer is mine
+    assert desk.widget.controller.state is not None
+    assert list(desk.widget.controller.state.painted) == [3]
+    desk.widget.propagate()
+    desk.settle()
+    assert len(desk.shown) > 5
+    assert set(np.unique(mine.data)) == {0, 5}
+
+
+def test_viewer_actions_do_no_harm(desk: Desk) -> None:
+    """Renaming, reordering, duplicating, 3D, rolled and transposed axes."""
+    desk.add_scan()
+    desk.paint(4)
+    desk.widget.propagate()
+    desk.settle()
+    before = desk.layer.data.copy()
+    desk.layer.name = "renamed"
+    desk.viewer.layers.move(0, 2)
+    desk.viewer.layers.selection.active = desk.layer
+    desk.viewer.add_layer(Labels(desk.layer.data.copy(), scale=desk.layer.scale, name="copy"))
+    desk.viewer.dims.ndisplay = 3
+    desk.settle()
+    assert desk.widget.link.current() is None
+    desk.widget.accept_slice()
+    assert "2D" in desk.widget.view.messages.text.text()
+    desk.viewer.dims.ndisplay = 2
+    desk.viewer.dims.roll()
+    desk.settle()
+    assert desk.widget.link.current() is None
+    desk.widget.next_slice_to_check()
+    desk.settle()
+    assert desk.widget.link.current() == desk.widget.controller.current
+    np.testing.assert_array_equal(desk.layer.data, before)
+    assert desk.agrees
+
+
+def test_a_file_is_opened_without_asking_for_a_reader(desk: Desk, tmp_path: Path) -> None:
+    volume = small_scan()
+    write_image(tmp_path / "case.nii.gz", volume.array.astype(np.float32), volume)
+    desk.widget.opener.open_path(tmp_path / "case.nii.gz")
+    desk.settle()
+    assert desk.widget.controller.scan is not None
+    assert desk.widget.controller.scan.name == "case"
+    np.testing.assert_allclose(desk.viewer.layers["case"].scale, volume.spacing, rtol=1e-5)
+    desk.widget.opener.open_path(tmp_path / "none.nii.gz")
+    desk.settle()
+    assert "no file" in desk.widget.view.messages.text.text()
+    assert desk.widget.controller.scan.name == "case", "the open scan stays"
+
+
+def test_the_range_by_one_click_and_the_origin_of_a_label(desk: Desk) -> None:
+    desk.add_scan()
+    desk.paint(4)
+    desk.widget.propagate()
+    desk.settle()
+    desk.widget.inspector.set_explaining(True)
+    desk.widget.link.clicked.emit(7, 16, 23)
+    desk.settle()
+    assert "slice 4" in desk.widget.inspector.text
+    assert "Where it comes from" in desk.viewer.layers
+    desk.widget.inspector.set_explaining(False)
+    assert "Where it comes from" not in desk.viewer.layers
+    desk.widget.inspector.set_locating(True)
+    assert desk.layer.mode == "pan_zoom"
+    desk.widget.link.clicked.emit(4, 16, 20)
+    desk.settle()
+    assert desk.widget.controller.range is not None
+    assert not desk.widget.inspector.locating
+
+
+def test_doubt_is_shown_and_follows_the_work(desk: Desk) -> None:
+    desk.add_scan()
+    desk.paint(4)
+    desk.widget.propagate()
+    desk.settle()
+    desk.widget.inspector.set_doubt_shown(True)
+    desk.settle()
+    doubt = desk.viewer.layers["Doubt"]
+    assert doubt.data[desk.layer.data > 0].mean() < 1
+    assert not doubt.data[4][desk.layer.data[4] > 0].any(), "there is no doubt where it was painted"
+    before = doubt.data.copy()
+    desk.paint(8, centre=(10, 20))
+    desk.widget.propagate()
+    desk.settle()
+    assert not np.array_equal(desk.viewer.layers["Doubt"].data, before)
+    desk.viewer.layers.remove("Doubt")
+    desk.settle()
+    assert not desk.widget.inspector.doubt_shown or desk.widget.inspector.update_doubt() is None
+
+
+def test_closing_asks_only_over_work_that_was_not_exported(desk: Desk, tmp_path: Path) -> None:
+    from qtpy.QtCore import QEvent
+
+    asked: list[bool] = []
+    desk.widget.asking.may_close = lambda: asked.append(True) or False  # type: ignore[method-assign]
+    desk.add_scan()
+    window = desk.widget.window()
+    close = QEvent(QEvent.Type.Close)
+    assert not desk.widget.eventFilter(window, close)
+    desk.paint(4)
+    assert desk.widget.eventFilter(window, close), "the window stays open"
+    assert asked == [True]
+    desk.widget.export(tmp_path / "out.nii.gz")
+    desk.settle()
+    assert not desk.widget.eventFilter(window, close)
+    assert asked == [True]
