@@ -191,7 +191,7 @@ def resizing(size: int, to: int) -> Tensor:
 def test_it_agrees_with_the_product_of_whole_matrices(
     bias: float | None, source: tuple[int, int], working: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tracing, "_NOTHING", 0.0)
+    monkeypatch.setattr(tracing, "_LEFT_BEHIND", 0.0)
     stack = vague(5, source, working, bias)
     rows, columns = stack.grid.features
     image = painted((2, (source[0] / 2, source[1] / 2), source[0] / 3), shape=source)
@@ -214,7 +214,7 @@ def test_it_agrees_with_the_product_of_whole_matrices(
 
 def test_what_is_copied_is_what_the_sweep_brings(monkeypatch: pytest.MonkeyPatch) -> None:
     """With a null match, another label's painted slice on the way, and two anchors that bridge it."""
-    monkeypatch.setattr(tracing, "_NOTHING", 0.0)
+    monkeypatch.setattr(tracing, "_LEFT_BEHIND", 0.0)
     stack = vague(6, (20, 24), (20, 24), -2.0)
     middle, other = painted((1, (9, 12), 5), shape=(20, 24)), painted((2, (9, 10), 4), shape=(20, 24))
     cases = {
@@ -244,13 +244,15 @@ def test_what_is_copied_is_what_the_sweep_brings(monkeypatch: pytest.MonkeyPatch
 
 
 def test_tails_that_are_left_behind_change_nothing_to_speak_of(monkeypatch: pytest.MonkeyPatch) -> None:
-    stack = vague(5, (33, 41), (40, 56), None)
-    annotation = Annotation({0: painted((2, (16, 20), 9), shape=(33, 41))})
-    (quick,) = trace(stack, annotation, (4, 15, 22), 2, CONFIG).sources
-    monkeypatch.setattr(tracing, "_NOTHING", 0.0)
-    (exact,) = trace(stack, annotation, (4, 15, 22), 2, CONFIG).sources
-    assert np.abs(quick.places - exact.places).sum() < 0.01
-    assert np.allclose(quick.path, exact.path, atol=0.1)
+    stack = vague(9, (66, 82), (80, 112), None)
+    annotation = Annotation({0: painted((2, (32, 40), 18), shape=(66, 82))})
+    at = (8, 30, 44)
+    (quick,) = trace(stack, annotation, at, 2, CONFIG).sources
+    monkeypatch.setattr(tracing, "_LEFT_BEHIND", 0.0)
+    (exact,) = trace(stack, annotation, at, 2, CONFIG).sources
+    assert 0.0 < np.abs(quick.places - exact.places).sum() < 0.02
+    assert exact.copied - 0.02 < quick.copied < exact.copied
+    assert np.allclose(quick.path, exact.path, atol=0.5)
 
 
 def test_features_made_in_inference_mode(monkeypatch: pytest.MonkeyPatch) -> None:

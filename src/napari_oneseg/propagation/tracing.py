@@ -29,8 +29,8 @@ from napari_oneseg.volume import Annotation
 
 __all__ = ["Source", "Trace", "trace"]
 
-_NOTHING = 1e-4
-"""Mass below this share of the greatest is left behind: far tails would grow over the whole slice."""
+_LEFT_BEHIND = 0.002
+"""Share of the mass that may be lost in a step, with the tiles that hold least: tails would grow over the slice."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,7 +223,7 @@ class _Way:
         for target in order:
             reference = target + order.step
             steps.append(self._step(target, reference, masses[-1]))
-            masses.append(_above_tails(steps[-1].handed_back(masses[-1]) * self._free(reference, anchor)))
+            masses.append(_without_tails(steps[-1].handed_back(masses[-1]) * self._free(reference, anchor)))
         rows, columns = (
             _resizing(*sizes) for sizes in zip(self.stack.grid.source, self.stack.grid.features, strict=True)
         )
@@ -280,8 +280,15 @@ class _Way:
         return path[::-1]
 
 
-def _above_tails(mass: Tensor) -> Tensor:
-    return torch.where(mass > _NOTHING * mass.max(), mass, 0.0)
+def _without_tails(mass: Tensor) -> Tensor:
+    """Leave out the tiles that hold least: a tile costs the same, however little it holds."""
+    rows, columns = mass.shape
+    padded = functional.pad(mass, (0, -columns % TILE, 0, -rows % TILE))
+    held = functional.avg_pool2d(padded[None, None], TILE)[0, 0]
+    ascending, order = held.flatten().sort()
+    kept = torch.ones_like(ascending)
+    kept[order[ascending.cumsum(0) <= _LEFT_BEHIND * ascending.sum()]] = 0.0
+    return mass * kept.view(held.shape).repeat_interleave(TILE, 0).repeat_interleave(TILE, 1)[:rows, :columns]
 
 
 def _box(mask: Tensor, margin: int) -> tuple[slice, slice]:
