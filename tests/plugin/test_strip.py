@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -50,6 +51,20 @@ def place(strip: SliceStrip, index: float, height: float = 0.5) -> QPoint:
     return strip.plot.mapFromScene(strip.plot.getViewBox().mapViewToScene(QPointF(index, height)))
 
 
+def drag(
+    strip: SliceStrip, qtbot: QtBot, start: float, *way: float, meanwhile: Callable[[], None] = lambda: None
+) -> None:
+    """Press at one place, move on, and let something happen after each move."""
+    view = strip.plot.viewport()
+    QTest.mouseMove(view, place(strip, start), 15)
+    QTest.mousePress(view, Qt.MouseButton.LeftButton, pos=place(strip, start))
+    for index in way:
+        QTest.mouseMove(view, place(strip, index), 15)
+        qtbot.wait(20)
+        meanwhile()
+    QTest.mouseRelease(view, Qt.MouseButton.LeftButton, pos=place(strip, way[-1]))
+
+
 def test_a_click_goes_to_the_slice(strip: SliceStrip, qtbot: QtBot) -> None:
     strip.set_current(5)
     for index in (0, 17, 39):
@@ -62,12 +77,7 @@ def test_a_click_goes_to_the_slice(strip: SliceStrip, qtbot: QtBot) -> None:
 def test_dragging_passes_through_the_slices(strip: SliceStrip, qtbot: QtBot) -> None:
     chosen: list[int] = []
     strip.slice_chosen.connect(chosen.append)
-    view = strip.plot.viewport()
-    QTest.mousePress(view, Qt.MouseButton.LeftButton, pos=place(strip, 10))
-    for index in (14, 18, 22):
-        QTest.mouseMove(view, place(strip, index), 15)
-        qtbot.wait(20)
-    QTest.mouseRelease(view, Qt.MouseButton.LeftButton, pos=place(strip, 22))
+    drag(strip, qtbot, 10, 14, 18, 22)
     assert chosen[-1] == 22
     assert len(chosen) > 1
 
@@ -94,24 +104,28 @@ def test_the_ranges_edge_is_dragged(strip: SliceStrip, qtbot: QtBot) -> None:
     strip.grab()  # pyqtgraph knows where things are once it has drawn them
     edited: list[tuple[int, int]] = []
     strip.range_edited.connect(lambda first, last: edited.append((first, last)))
-    view = strip.plot.viewport()
-    QTest.mouseMove(view, place(strip, 30.5), 15)
-    QTest.mousePress(view, Qt.MouseButton.LeftButton, pos=place(strip, 30.5))
-    for index in (32, 34, 35.7):
-        QTest.mouseMove(view, place(strip, index), 15)
-        qtbot.wait(20)
-        strip.set_data(StripData(40, score=SCORE, range=(10, 30)))  # something else has changed meanwhile
-    QTest.mouseRelease(view, Qt.MouseButton.LeftButton, pos=place(strip, 35.7))
+
+    def something_else_changes() -> None:
+        before = strip._range.getRegion()
+        strip.set_data(StripData(40, score=SCORE, range=(10, 30)))
+        assert strip._range.getRegion() == before, "the edge stays in the hand"
+
+    drag(strip, qtbot, 30.5, 32, 34, 35.7, meanwhile=something_else_changes)
     assert edited == [(10, 35)]
     assert strip._range.getRegion() == (9.5, 35.5), "it snaps to whole slices"
 
 
-def test_a_click_inside_the_range_still_goes_to_the_slice(strip: SliceStrip, qtbot: QtBot) -> None:
+def test_clicks_and_drags_inside_the_range_still_go_to_slices(strip: SliceStrip, qtbot: QtBot) -> None:
     strip.set_data(StripData(40, score=SCORE, range=(10, 30)))
-    qtbot.wait(20)
-    with qtbot.waitSignal(strip.slice_chosen) as chosen, qtbot.assertNotEmitted(strip.range_edited):
-        qtbot.mouseClick(strip.plot.viewport(), Qt.MouseButton.LeftButton, pos=place(strip, 20))
-    assert chosen.args == [20]
+    strip.grab()
+    view = strip.plot.viewport()
+    chosen: list[int] = []
+    strip.slice_chosen.connect(chosen.append)
+    with qtbot.assertNotEmitted(strip.range_edited):
+        qtbot.mouseClick(view, Qt.MouseButton.LeftButton, pos=place(strip, 20))
+        drag(strip, qtbot, 18, 22, 24)
+    assert chosen[0] == 20
+    assert chosen[-1] == 24
 
 
 def test_a_slice_is_described_in_words(strip: SliceStrip) -> None:

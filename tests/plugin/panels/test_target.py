@@ -88,7 +88,7 @@ def test_an_empty_name_is_not_taken(panel: TargetPanel, qtbot: QtBot) -> None:
 def test_updating_does_not_disturb_a_name_that_is_typed(panel: TargetPanel, qtbot: QtBot) -> None:
     editor = start_editing(panel, qtbot, 1)
     qtbot.keyClicks(editor, "Left")
-    grown = dataclasses.replace(SPLEEN, volume_ml=5.0)
+    grown = dataclasses.replace(SPLEEN, name="Renamed elsewhere", volume_ml=5.0)
     panel.set_labels((LIVER, NEW, grown), 1)
     assert editor.isVisible()
     assert editor.text() == "Left"

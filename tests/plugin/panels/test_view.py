@@ -73,6 +73,8 @@ def test_nothing_is_wider_than_the_narrowest_dock(view: OneSegView, qtbot: QtBot
 def test_no_text_is_squeezed(view: OneSegView, qtbot: QtBot) -> None:
     fill(view)
     qtbot.wait(50)
+    for step in view.steps:
+        assert step.height() >= step.heightForWidth(step.width())
     for label in view.findChildren(QLabel):
         if label.isVisible() and label.wordWrap():
             assert label.height() >= label.heightForWidth(label.width()), label.text()
