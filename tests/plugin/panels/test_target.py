@@ -99,6 +99,15 @@ def test_updating_does_not_disturb_a_name_that_is_typed(panel: TargetPanel, qtbo
     assert renamed.args == [4, "Left kidney"]
 
 
+def test_what_had_to_wait_for_the_typing_is_shown_when_it_is_given_up(panel: TargetPanel, qtbot: QtBot) -> None:
+    editor = start_editing(panel, qtbot, 1)
+    panel.set_labels((LIVER, dataclasses.replace(SPLEEN, name="Renamed elsewhere")), 1)
+    with qtbot.assertNotEmitted(panel.label_renamed):
+        qtbot.keyClick(editor, Qt.Key.Key_Escape)
+    assert texts(panel, NAME) == ["Liver", "Renamed elsewhere"]
+    assert panel.table.selected() == 1
+
+
 def test_a_double_click_on_the_colour_changes_it(
     panel: TargetPanel, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
 ) -> None:

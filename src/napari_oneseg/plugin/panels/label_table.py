@@ -6,7 +6,15 @@ from collections.abc import Sequence
 
 from qtpy.QtCore import QSignalBlocker, QSize, Qt, Signal
 from qtpy.QtGui import QColor, QIcon, QKeyEvent, QPainter, QPixmap
-from qtpy.QtWidgets import QAbstractItemView, QColorDialog, QHeaderView, QTableWidget, QTableWidgetItem, QWidget
+from qtpy.QtWidgets import (
+    QAbstractItemDelegate,
+    QAbstractItemView,
+    QColorDialog,
+    QHeaderView,
+    QTableWidget,
+    QTableWidgetItem,
+    QWidget,
+)
 
 from napari_oneseg.plugin.view_model import Colour, LabelRow
 
@@ -28,6 +36,7 @@ class LabelTable(QTableWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(0, 4, parent)
         self._shown: dict[int, LabelRow] = {}
+        self._wanted: int | None = None
         self.setHorizontalHeaderLabels(["", "Name", "mL", "Slices"])
         self.setAccessibleName("Labels")
         self.setToolTip(
@@ -72,11 +81,17 @@ class LabelTable(QTableWidget):
                 if at >= self.rowCount() or self._value(at) != row.value:
                     self._move_or_insert(row, at)
                 self._fill(at, row, keep_name=row.value == editing)
-            self._shown = {row.value: row for row in rows}
+            self._shown, self._wanted = {row.value: row for row in rows}, selected
             # Another current row would close the editor.
             if editing not in wanted:
                 self._select(wanted.index(selected) if selected in wanted else -1)
         self._fit()
+
+    def closeEditor(self, editor: QWidget, hint: QAbstractItemDelegate.EndEditHint) -> None:
+        """Show, after a name was not changed after all, what had to wait."""
+        super().closeEditor(editor, hint)
+        if hint == QAbstractItemDelegate.EndEditHint.RevertModelCache:
+            self.set_rows(tuple(self._shown.values()), self._wanted)
 
     def selected(self) -> int | None:
         """Value of the selected label."""
@@ -141,6 +156,7 @@ class LabelTable(QTableWidget):
     def _announce_selection(self) -> None:
         value = self.selected()
         if value is not None:
+            self._wanted = value
             self.label_selected.emit(value)
 
     def _announce_name(self, item: QTableWidgetItem) -> None:
