@@ -21,7 +21,7 @@ from napari_oneseg.checkpoint import Weights, new_weights
 from napari_oneseg.config import AdaptConfig, PropagationConfig
 from napari_oneseg.features.extractor import FeatureStack, compute_features
 from napari_oneseg.features.resnet import FeatureNetwork
-from napari_oneseg.propagation.propagate import propagate
+from napari_oneseg.propagation.propagate import propagate_slices
 from napari_oneseg.training.adapt import adapt
 from napari_oneseg.training.record import record_of_scans, training_record
 from napari_oneseg.training.scans import KEPT_SCANS, find_scans
@@ -87,8 +87,9 @@ def _carried(
     tables = [others.anchors(label) for label in others.labels]
     first = min(max((a for a in table if a < index), default=index) for table in tables)
     last = max(min((a for a in table if a > index), default=index) for table in tables)
-    results = propagate(features, others, (first, last), config=config, progress=progress)
-    return results[index - first].labels
+    # Slices come as soon as they are known: what lies behind the one in question need not be visited a second time.
+    results = propagate_slices(features, others, (first, last), config=config, progress=progress)
+    return next(result.labels for result in results if result.index == index)
 
 
 def _dice(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
