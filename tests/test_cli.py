@@ -575,9 +575,9 @@ def test_the_demo_opens_the_viewer_where_there_is_a_screen(
     viewer = types.SimpleNamespace(show=lambda *args: shown.append(args))
     monkeypatch.setattr("napari_oneseg.cli.demo.import_module", {"napari_oneseg.plugin.demo": viewer}.__getitem__)
     run("demo", "--weights", weights)
-    ((sample, annotation, result),) = shown
-    assert result.labels.shape == sample.volume.slices.shape
-    assert len(annotation.slices) == 1
+    ((sample, annotation),) = shown
+    ((index, image),) = annotation.slices.items()
+    assert (image == sample.volume.to_slices(sample.labels)[index]).all()
     assert list(tmp_path.iterdir()) == []
 
     def missing(name: str) -> None:

@@ -64,13 +64,13 @@ def command(
     index = session.suggest_slices(_rough_range(sample), top=1)[0].index
     # The suggested slice is painted as a person would: with everything that it shows.
     session.annotate(index, sample.volume.to_slices(sample.labels)[index])
-    with stages.stage("propagate", "Carrying labels") as progress:
-        result = session.propagate(progress=progress)
     if headless:
+        with stages.stage("propagate", "Carrying labels") as progress:
+            result = session.propagate(progress=progress)
         record = _write(output, sample, session, result, stages)
         print_json(record) if as_json else _print_summary(record, output)
     else:
-        _open_viewer(sample, session, result)
+        _open_viewer(sample, session)
 
 
 def _rough_range(sample: Phantom) -> tuple[int, int]:
@@ -89,7 +89,7 @@ def _has_screen() -> bool:
     return any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
 
 
-def _open_viewer(sample: Phantom, session: OneSegSession, result: Propagation) -> None:
+def _open_viewer(sample: Phantom, session: OneSegSession) -> None:
     # By name, because nothing of the core may depend on the viewer.
     try:
         viewer = import_module("napari_oneseg.plugin.demo")
@@ -97,7 +97,7 @@ def _open_viewer(sample: Phantom, session: OneSegSession, result: Propagation) -
         raise InputError(
             f"napari cannot be opened ({error}); install napari-oneseg[pyqt6] or give --headless."
         ) from error
-    viewer.show(sample, session.annotation, result)
+    viewer.show(sample, session.annotation)
 
 
 def _write(

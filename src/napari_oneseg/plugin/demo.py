@@ -1,49 +1,71 @@
-"""What ``oneseg demo`` shows in napari."""
+"""What ``oneseg demo`` shows in napari: the widget at work on a generated scan, with one slice painted already."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import napari
 import numpy as np
-from napari.utils.colormaps import DirectLabelColormap
+from napari.layers import Image
 
-from napari_oneseg.colours import COLOURS
+from napari_oneseg.orientation import shown
+from napari_oneseg.plugin.scan_layer import scan_layer_data
+from napari_oneseg.plugin.widget import OneSegWidget
 
 if TYPE_CHECKING:
     from napari_oneseg.phantom import Phantom
-    from napari_oneseg.session import Propagation
     from napari_oneseg.volume import Annotation
 
 __all__ = ["build", "show"]
 
-SOFT_TISSUE = (-160.0, 240.0)
-"""Usual window for the abdomen, in Hounsfield units."""
 
+def build(viewer: napari.Viewer, sample: Phantom, annotation: Annotation) -> OneSegWidget:
+    """Open the scan with the widget beside it; once it is open, the painted slices are taken and carried on.
 
-def build(viewer: napari.Viewer, sample: Phantom, annotation: Annotation, result: Propagation) -> None:
-    """Fill a viewer with the scan, the painted slice as outlines, and the propagated labels."""
+    Parameters
+    ----------
+    viewer
+        An empty viewer.
+    sample
+        The generated scan.
+    annotation
+        Painted slices, in the order of the scan's own slices.
+    """
     volume = sample.volume
-    grid: dict[str, Any] = {"scale": volume.spacing, "units": ("mm", "mm", "mm"), "axis_labels": ("z", "y", "x")}
-    colours: dict[int | None, Any] = {None: "transparent", 0: "transparent"}
-    colours |= {label: COLOURS[k % len(COLOURS)] for k, label in enumerate(sample.names)}
-    painted = np.zeros(volume.slices.shape, result.labels.dtype)
+    turned, orientation = shown(volume)
+    slices = np.zeros(volume.slices.shape, np.uint8)
     for index, image in annotation.slices.items():
-        painted[index] = image
-    viewer.add_image(volume.array, name="Phantom", contrast_limits=SOFT_TISSUE, **grid)
-    for name, labels, opacity in (("Labels", result.labels, 0.4), ("Painted", painted, 1.0)):
-        colormap = DirectLabelColormap(color_dict=colours)
-        viewer.add_labels(volume.from_slices(labels), name=name, opacity=opacity, colormap=colormap, **grid)
-    viewer.layers["Painted"].contour = 1
-    viewer.layers.selection.active = viewer.layers["Labels"]
-    index = min(annotation.slices)
-    viewer.dims.set_current_step(volume.axis, index)  # shown first: the slice that was painted
-    text = viewer.canvas.overlays.text
-    text.text = f"Slice {index} was painted (outlines). Move the slider: the other slices were labelled from it."
-    text.visible = True
+        slices[index] = image
+    painted = turned.to_slices(orientation.to_shown(volume.from_slices(slices)))
+    widget = OneSegWidget(viewer)
+    widget.saver.enabled = False  # nobody wants to be asked about it the next time
+    viewer.window.add_dock_widget(widget, name="OneSeg")
+    controller = widget.controller
+
+    def begin() -> None:
+        controller.opened.disconnect(begin)
+        for label, name in sample.names.items():
+            controller.restyle(label, name=name)
+        images = {index: image for index, image in enumerate(painted) if image.any()}
+        controller.adopt(images)
+        widget.painter.attach(widget.painter.layer)
+        controller.propagate()
+        index = min(images)
+        widget.link.go_to(index)
+        widget.view.notify(
+            f"A generated scan. Slice {index} was painted; the others were labelled from it. Move the slider, correct "
+            "a slice, press Update.",
+            "info",
+        )
+
+    controller.opened.connect(begin)
+    data, kwargs, _ = scan_layer_data(volume, "Phantom")
+    viewer.add_layer(Image(data, **kwargs))
+    return widget
 
 
-def show(sample: Phantom, annotation: Annotation, result: Propagation) -> None:
+def show(sample: Phantom, annotation: Annotation) -> None:
     """Open napari with the demonstration, and wait until it is closed."""
-    build(napari.Viewer(title="oneseg demo"), sample, annotation, result)
+    viewer = napari.Viewer(title="oneseg demo")
+    build(viewer, sample, annotation)
     napari.run()

@@ -178,7 +178,11 @@ class Opener(QObject):
         self._axis = opened.session.volume.axis
         self._axes[id(layer)] = self._axis
         self._link.follow(layer, opened.scan)
-        self._painter.attach(self._labels)
+        made = None if self._resuming else self._painter.own_layer()
+        if made is not None:
+            self._painter.adopt(made)
+        else:
+            self._painter.attach(self._labels)
         if not self._resuming:
             self._saver.find(opened.scan.shown.content_hash, self._found)
         best = self._controller.ranking.best if self._controller.ranking else []

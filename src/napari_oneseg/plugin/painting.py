@@ -11,6 +11,7 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_oneseg.colours import colour_of
 from napari_oneseg.plugin.binding import LabelsBinding
+from napari_oneseg.plugin.scan_layer import record_of
 from napari_oneseg.plugin.view_model import Choice
 from napari_oneseg.plugin.viewer_link import colormap
 
@@ -108,14 +109,28 @@ class Painter(QObject):
         if not isinstance(layer.data, np.ndarray):
             self.said.emit("This layer is not held in memory: duplicate it, and choose the copy.", "warning")
             return
+        self.adopt(layer)
+
+    def adopt(self, layer: Labels) -> None:
+        """Paint on a layer; its slices count as painted, but for those on which something was painted before."""
         self.release()
-        scan = self._controller.scan
+        scan, state = self._controller.scan, self._controller.state
         assert scan is not None
+        assert state is not None
         slices = np.moveaxis(layer.data, scan.shown.axis, 0)
         found: dict[int, LabelArray] = {k: _labels(image) for k, image in enumerate(slices) if np.any(image)}
-        painted = self._controller.state.painted if self._controller.state else {}
-        self._controller.adopt({k: image for k, image in found.items() if k not in painted})
+        self._controller.adopt({k: image for k, image in found.items() if k not in state.painted})
         self.attach(layer)
+
+    def own_layer(self) -> Labels | None:
+        """Return the one labels layer that was made for the open scan, as by the sample with a painted slice."""
+        scan = self._controller.scan
+        layers = [
+            layer
+            for layer in self._link.label_layers()
+            if (record := record_of(layer.metadata, layer.data.shape)) and scan and record.source is scan.source
+        ]
+        return layers[0] if len(layers) == 1 and isinstance(layers[0].data, np.ndarray) else None
 
     def choices(self) -> tuple[list[Choice], Hashable | None]:
         """Return the layers that may be painted on, and which one is."""
