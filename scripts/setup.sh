@@ -13,8 +13,8 @@ libraries=(
     libxkbcommon-x11.so.0:libxkbcommon-x11-0 libxcb-icccm.so.4:libxcb-icccm4 libxcb-keysyms.so.1:libxcb-keysyms1
     libxcb-shape.so.0:libxcb-shape0 libxcb-xkb.so.1:libxcb-xkb1
 )
-# The virtual screen that the tests draw on.
-commands=(xvfb-run:xvfb xauth:xauth)
+# The virtual screen that the tests draw on; the window manager, mouse and keyboard of tests/e2e.
+commands=(xvfb-run:xvfb xauth:xauth openbox:openbox xdotool:xdotool)
 
 can_install() { [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; }
 
