@@ -86,6 +86,8 @@ def test_a_stroke_on_a_frozen_slice_is_kept_and_the_slice_stays_frozen() -> None
     session.paint({9: wanted})
     assert session.frozen == {9}
     np.testing.assert_array_equal(session.propagate().labels[9], wanted)
+    session.unfreeze(9)
+    np.testing.assert_array_equal(session.labels[9], wanted, "a stroke made while it was frozen stays")
 
 
 def test_a_stroke_through_several_slices_is_one_step() -> None:

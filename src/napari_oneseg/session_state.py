@@ -78,7 +78,9 @@ class SessionState:
         if not different.any() and not corrected:
             return self, ""
         if index in self.frozen:
-            return replace(self, frozen={**self.frozen, index: image}), "painting on slice"
+            # A correction too, which stays when the slice is no longer frozen.
+            after = replace(self, painted={**self.painted, index: image}, complete=self.complete | {index})
+            return replace(after, frozen={**self.frozen, index: image}), "painting on slice"
         if index not in self.results and not corrected:
             painted = {k: v for k, v in self.painted.items() if k != index}
             if image.any() or index in self.complete:

@@ -62,10 +62,10 @@ class Monkey:
             return
         self.widget.painter.compare()
         slices = np.moveaxis(layer.data, self.widget.link.axis, 0)
-        assert np.array_equal(slices, controller.session.labels), self.log
+        assert np.array_equal(slices, controller.session.labels), " ".join(self.log)
         for index, kept in self.strokes.get(self.key, {}).items():
             painted = kept >= 0
-            assert np.array_equal(slices[index][painted], kept[painted]), (index, self.log)
+            assert np.array_equal(slices[index][painted], kept[painted]), (index, " ".join(self.log))
 
     # What it does --------------------------------------------------------------------------------------------------
 
@@ -170,7 +170,7 @@ class Monkey:
         self.desk.settle()
         self.exports += 1
         written = np.asarray(nibabel.load(path).dataobj).transpose(2, 1, 0)
-        assert np.array_equal(written, controller.scan.orientation.to_source(layer.data)), self.log
+        assert np.array_equal(written, controller.scan.orientation.to_source(layer.data)), " ".join(self.log)
 
     def remove_labels(self) -> None:
         layer = self.layer()
@@ -186,7 +186,7 @@ class Monkey:
             self.desk.settle()
             self.forget()
         elif len(scans) < 3:
-            self.desk.add_scan(int(self.random.integers(5)), f"scan {len(self.log)}")
+            self.desk.add_scan(int(self.random.integers(5)), f"scan {len(' '.join(self.log))}")
 
     def switch(self) -> None:
         scans: list[Image] = self.widget.link.scans()
@@ -203,7 +203,7 @@ class Monkey:
 
     def names_and_order(self) -> None:
         layers = self.viewer.layers
-        layers[int(self.random.integers(len(layers)))].name = f"layer {len(self.log)}"
+        layers[int(self.random.integers(len(layers)))].name = f"layer {len(' '.join(self.log))}"
         layers.move(int(self.random.integers(len(layers))), int(self.random.integers(len(layers))))
 
     def view(self) -> None:
@@ -238,7 +238,7 @@ class Monkey:
 
     def label(self) -> None:
         self.widget.controller.add_label()
-        self.widget.controller.restyle(self.widget.controller.selected, name=f"organ {len(self.log)}")
+        self.widget.controller.restyle(self.widget.controller.selected, name=f"organ {len(' '.join(self.log))}")
 
     def remove_label(self) -> None:
         self.widget.controller.remove_label(int(self.random.integers(1, 4)))

@@ -30,7 +30,7 @@ class Desk:
 
     def settle(self) -> None:
         widget = self.widget
-        busy = (widget.engine, widget.saver._lane, widget.learner._lane)
+        busy = (widget.engine, widget.saver, widget.learner._lane)
         self.qtbot.waitUntil(lambda: not any(engine.busy for engine in busy), timeout=20_000)
         self.qtbot.wait(80)  # what was computed is written a few times a second
 

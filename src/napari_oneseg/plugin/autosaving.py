@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -43,12 +44,14 @@ class Autosaver(QObject):
         self._controller = controller
         self._folder = folder
         self._store: AutosaveStore | None = None
-        self._lane = Engine(self)
+        # Strokes do not wait until results, which may take a second, are written.
+        self._lane, self._slow_lane = Engine(self), Engine(self)
+        self._opening = threading.Lock()
         self._strokes_due = False
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(round(1000 * seconds))
-        self._timer.timeout.connect(lambda: self._save(results=True))
+        self._timer.timeout.connect(self._save_results)
         self.enabled = True
         controller.worked.connect(self._touched)
 
@@ -60,11 +63,11 @@ class Autosaver(QObject):
         if self._lane.busy:
             self._strokes_due = True  # one save at a time, the latest state next
         else:
-            self._save(results=False)
+            self._save()
         if not self._timer.isActive():
             self._timer.start()
 
-    def _save(self, results: bool) -> None:
+    def _save(self) -> None:
         saved = self.snapshot()
         if saved is None or not self.enabled:
             return
@@ -72,12 +75,24 @@ class Autosaver(QObject):
 
         def done(_: object = None) -> None:
             if self._strokes_due:
-                self._save(results=False)
+                self._save()
 
-        def failed(sentence: str) -> None:
-            self.failed.emit(f"The work could not be kept for the case of a crash: {sentence}")
+        self._lane.submit(
+            Job(lambda _: self._opened_store().save(saved, results=False), done, on_error=self._failed, name="save")
+        )
 
-        self._lane.submit(Job(lambda _: self._opened_store().save(saved, results), done, on_error=failed, name="save"))
+    def _save_results(self) -> None:
+        saved = self.snapshot()
+        if saved is not None and self.enabled:
+            self._slow_lane.submit(Job(lambda _: self._opened_store().save(saved), on_error=self._failed, name="save"))
+
+    def _failed(self, sentence: str) -> None:
+        self.failed.emit(f"The work could not be kept for the case of a crash: {sentence}")
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is being written."""
+        return self._lane.busy or self._slow_lane.busy
 
     def snapshot(self) -> SavedSession | None:
         """Return what there is to save; None where no scan is open, or nothing was made."""
@@ -91,6 +106,7 @@ class Autosaver(QObject):
         saved = self.snapshot()
         self._timer.stop()
         self._lane.close()
+        self._slow_lane.close()
         if saved is not None and self.enabled:
             self._opened_store().save(saved)
 
@@ -122,11 +138,12 @@ class Autosaver(QObject):
     def taken_up(self, found: Found) -> None:
         """Keep what was found under this window's name, and only then let the old file go."""
         saved = self.snapshot()
+        if saved is None:
+            return
 
         def move(_: Report) -> None:
             store = self._opened_store()
-            if saved is not None:
-                store.save(saved)
+            store.save(saved)
             store.discard(found)
 
         self._lane.submit(Job(move, on_error=self.failed.emit, name="take up"))
@@ -137,9 +154,10 @@ class Autosaver(QObject):
 
     def _opened_store(self) -> Any:
         # Here, in the thread: it imports torch.
-        if self._store is None:
-            from napari_oneseg.autosave import AutosaveStore
+        with self._opening:
+            if self._store is None:
+                from napari_oneseg.autosave import AutosaveStore
 
-            self._store = AutosaveStore(self._folder)
-            self._store.prune()
-        return self._store
+                self._store = AutosaveStore(self._folder)
+                self._store.prune()
+            return self._store

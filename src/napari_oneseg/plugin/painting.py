@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Hashable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,7 @@ class Painter(QObject):
         super().__init__(parent)
         self._controller, self._link = controller, link
         self._binding: LabelsBinding | None = None
+        self._used: weakref.WeakSet[Labels] = weakref.WeakSet()
         self.keys: Mapping[str, Callable[[], None]] = {}
         """Keys that the layer gets, and what they do."""
         controller.slices_changed.connect(self._write)
@@ -76,6 +78,7 @@ class Painter(QObject):
         binding.stroked.connect(self._controller.stroke)
         binding.replaced.connect(self._replaced)
         self._binding = binding
+        self._used.add(layer)
         layer.events.selected_label.connect(self._label_selected)
         layer.events.mode.connect(self._tool_changed)
         layer.events.brush_size.connect(self._tool_changed)
@@ -123,12 +126,15 @@ class Painter(QObject):
         self.attach(layer)
 
     def own_layer(self) -> Labels | None:
-        """Return the one labels layer that was made for the open scan, as by the sample with a painted slice."""
+        """Return the one labels layer that came with the open scan, as the sample with a painted slice has it."""
         scan = self._controller.scan
         layers = [
             layer
             for layer in self._link.label_layers()
-            if (record := record_of(layer.metadata, layer.data.shape)) and scan and record.source is scan.source
+            if layer not in self._used
+            and (record := record_of(layer.metadata, layer.data.shape))
+            and scan
+            and record.source is scan.source
         ]
         return layers[0] if len(layers) == 1 and isinstance(layers[0].data, np.ndarray) else None
 

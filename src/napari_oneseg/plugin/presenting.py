@@ -47,7 +47,7 @@ def steps(controller: Controller) -> dict[str, StepState]:
         "propagate": _propagate_state(controller),
         "review": _review_state(controller) if propagated else StepState("off", "After the propagation"),
         "export": _busy(controller, "Writing") if doing == "export" else _export_state(controller),
-        "adapt": StepState("done", "Optional"),
+        "adapt": StepState("optional", "Optional"),
     }
 
 
@@ -136,10 +136,10 @@ def suggestions(controller: Controller) -> list[SliceRow]:
     rows = []
     for place, suggestion in enumerate(ranking.best[:_SHOWN_SUGGESTIONS]):
         if ranking.slice_range is not None:
-            reason = f"shows {max(0.0, suggestion.score):.0%} of what the range holds"
+            reason = f"shows {100 * max(0.0, suggestion.score):.0f} % of what the range holds"
         else:
-            reason = "most like all other slices" if place == 0 else f"likeness {suggestion.score:.2f}"
-        reason += f", at {suggestion.index / max(1, count - 1):.0%} of the scan"
+            reason = "most like all the others" if place == 0 else "next most like the others"
+        reason += f", at {100 * suggestion.index / max(1, count - 1):.0f} % of the scan"
         rows.append(SliceRow(suggestion.index, f"Slice {suggestion.index}", reason))
     return rows
 
@@ -164,7 +164,7 @@ def slice_text(controller: Controller, index: int) -> str:
     elif index in state.painted:
         said.append("corrected" if index in state.complete else "painted")
     elif np.isfinite(table.confidence[index]):
-        said.append(f"propagated, confidence {table.confidence[index]:.0%}")
+        said.append(f"propagated, confidence {100 * table.confidence[index]:.0f} %")
     elif index in state.results:
         said.append("no label here")
     if index in state.stale:
@@ -208,12 +208,19 @@ def summary(controller: Controller) -> str:
     return volumes + stale
 
 
+def _worth_painting(controller: Controller) -> tuple[int, ...]:
+    """Return the slices to paint: the first one by the look of the scan, the next ones by what would gain most."""
+    if controller.state is not None and controller.state.results:
+        return tuple(row.index for row in review(controller).next_to_paint)
+    best = controller.ranking.best if controller.ranking else []
+    return tuple(suggestion.index for suggestion in best[:3])
+
+
 def strip(controller: Controller) -> StripData | None:
     """Return what the slice strip shows, None where no scan is open."""
     state, table = controller.state, controller.table
     if state is None or table is None:
         return None
-    best = controller.ranking.best if controller.ranking else []
     values = table.values
     return StripData(
         n_slices=table.n_slices,
@@ -224,7 +231,7 @@ def strip(controller: Controller) -> StripData | None:
         frozen=frozenset(state.frozen),
         corrected=frozenset(state.complete),
         stale=state.stale,
-        suggested=tuple(suggestion.index for suggestion in best[:3]),
+        suggested=_worth_painting(controller),
         range=controller.range,
         colours={value: controller.style(value).colour for value in values},
     )

@@ -90,6 +90,7 @@ class OneSegWidget(QWidget):
         self._connect_target()
         self._connect_work()
         self._connect_review()
+        self._connect_choices()
         self._bind_keys()
         application = QApplication.instance()
         if application is not None:
@@ -169,6 +170,22 @@ class OneSegWidget(QWidget):
         self.view.adapt.keep_requested.connect(self.learner.keep)
         self.view.adapt.revert_requested.connect(self.learner.revert)
         controller.changed.connect(self.inspector.update_doubt)
+
+    def _connect_choices(self) -> None:
+        """Have controls show what holds, also where a choice was refused: what they show then is not what was set."""
+        view = self.view
+        for chosen in (
+            view.scan.scan_chosen, view.scan.axis_chosen, view.scan.window_chosen, view.scan.device_chosen,
+            view.target.range_edited, view.target.locate_toggled, view.strip.range_edited, view.paint.layer_chosen,
+            view.paint.tool_chosen, view.paint.brush_size_changed, view.propagate.direction_chosen,
+            view.propagate.scope_chosen, view.propagate.live_toggled, view.propagate.parameters_changed,
+            view.review.confidence_toggled, view.review.why_toggled,
+        ):  # fmt: skip
+            chosen.connect(self._show_anew)
+
+    def _show_anew(self, *_: object) -> None:
+        self._shown.clear()
+        self._refresh_soon()
 
     def _bind_keys(self) -> None:
         """Give the dock its keys; the labels layer gets the same ones, for when the canvas has the focus."""
