@@ -113,13 +113,12 @@ class Inspector(QObject):
 
     def _show(self, found: Trace, name: str) -> None:
         axis = self._link.axis
-        parts = [f"{source.share:.0%} from slice {source.index}" for source in found.sources]
-        self.text = f"{name} here came {' and '.join(parts)}." if parts else f"{name} was not copied here."
+        parts = [f"slice {source.index} ({100 * source.share:.0f} %)" for source in found.sources]
+        self.text = f"{name}: from {' and '.join(parts)}" if parts else f"{name} was not copied here."
         if found.sources:
             paths = np.concatenate([source.path for source in found.sources])
             points = np.stack([paths[:, 1], paths[:, 2]], 1)
             self._link.show_origin(np.insert(points, axis, paths[:, 0], axis=1).astype(float), np.full(len(paths), 7.0))
-            self.text += " The ring shows the way, slice by slice."
         else:
             self._link.remove(ORIGIN)
         self.changed.emit()

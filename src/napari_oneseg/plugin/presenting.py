@@ -70,14 +70,15 @@ def _suggest_state(controller: Controller) -> StepState:
 def _propagate_state(controller: Controller) -> StepState:
     if controller.doing == "propagate":
         return _busy(controller, "Carrying the labels from slice to slice")
-    state = controller.state
+    state, table = controller.state, controller.table
     assert state is not None
+    assert table is not None
     if not controller.can_propagate:
         return StepState("off", "Paint a slice first.")
     if state.stale:
         return StepState("attention", f"{_slices(len(state.stale))} not up to date")
     if state.results:
-        return StepState("done", f"{_slices(len(state.results))} labelled")
+        return StepState("done", f"{_slices(int(table.labelled.sum()))} labelled")
     return StepState("ready", "Ready")
 
 
@@ -190,7 +191,7 @@ def review(controller: Controller) -> ReviewState:
         text=slice_text(controller, controller.current),
         accepted=controller.current in state.frozen,
         n_accepted=len(state.frozen),
-        n_labelled=int(table.labelled.sum()),
+        n_labelled=len(state.frozen) + len(controller.to_check()),
         next_to_paint=tuple(rows),
         hint=hint,
         undo=session.undoable,
