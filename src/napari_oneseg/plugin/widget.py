@@ -15,7 +15,7 @@ from napari_oneseg.plugin import presenting
 from napari_oneseg.plugin.asking import Asking
 from napari_oneseg.plugin.autosaving import Autosaver
 from napari_oneseg.plugin.controller import Controller
-from napari_oneseg.plugin.engine import Engine
+from napari_oneseg.plugin.engine import Engine, Job
 from napari_oneseg.plugin.inspecting import Inspector
 from napari_oneseg.plugin.learning import Learner
 from napari_oneseg.plugin.opening import Opener
@@ -24,6 +24,7 @@ from napari_oneseg.plugin.panels.view import OneSegView
 from napari_oneseg.plugin.settings import read_settings
 from napari_oneseg.plugin.view_model import Choice
 from napari_oneseg.plugin.viewer_link import ViewerLink
+from napari_oneseg.plugin.warming import warm_up
 from napari_oneseg.threads import wait_politely
 
 if TYPE_CHECKING:
@@ -56,6 +57,8 @@ class OneSegWidget(QWidget):
         self.viewer = viewer
         self.settings = read_settings()
         self.engine = Engine(self)
+        self._warmer = Engine(self)
+        self._warmer.submit(Job(lambda _: warm_up(), name="warm up"))
         self.controller = Controller(self.engine, self)
         self.controller.device = self.settings.device
         self.controller.live = self.settings.live
@@ -416,6 +419,7 @@ class OneSegWidget(QWidget):
         self.painter.compare()
         self.learner.close()
         self.engine.close()
+        self._warmer.close()
         self.saver.close()
         self.painter.release()
         self.link.close()
