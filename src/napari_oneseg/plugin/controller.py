@@ -7,6 +7,7 @@ over when it is done, so strokes made meanwhile are safe. Whatever was asked for
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -40,6 +41,10 @@ __all__ = ["Controller", "LabelStyle"]
 
 LARGEST_LABEL = 255
 """Labels that the widget makes; others come with layers that were made elsewhere."""
+
+
+LIVE_SECONDS = 5.0
+"""A propagation that takes longer is not begun by each stroke."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,8 @@ class Controller(QObject):
         self.next_slices: list[NextSlice] = []
         self.unsaved = False
         """Whether something was made since the last export."""
+        self.seconds: float | None = None
+        """How long the last propagation took."""
         self._computed: dict[int, LabelledSlice] = {}
         self._running: PropagationJob | None = None
         self._last_range: tuple[int, int] | None = None
@@ -311,7 +318,7 @@ class Controller(QObject):
         if changed:
             self._count(changed)
             self._after_change()
-            if self.live:
+            if self.live and self.can_be_live:
                 self.propagate(quietly=True)
 
     def adopt(self, images: Mapping[int, LabelArray]) -> None:
@@ -350,6 +357,11 @@ class Controller(QObject):
         """Whether something was painted that can travel."""
         return self.state is not None and bool(self.state.annotation.labels)
 
+    @property
+    def can_be_live(self) -> bool:
+        """Whether the computer is fast enough to propagate after each stroke."""
+        return self.seconds is None or self.seconds < LIVE_SECONDS
+
     def propagate(self, quietly: bool = False) -> None:
         """Carry the painted labels through the range, or renew what is out of date."""
         session = self._need_session()
@@ -364,8 +376,10 @@ class Controller(QObject):
                 self.said.emit(str(error), "warning")
             return
         self._running, self._computed = job, {}
+        began = time.perf_counter()
 
         def done(_: object) -> None:
+            self.seconds = time.perf_counter() - began
             self._take()
             self._ended()
             self._after_change()

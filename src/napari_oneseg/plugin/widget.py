@@ -346,7 +346,7 @@ class OneSegWidget(QWidget):
         show(view.propagate.set_action, text, enabled, self.settings.shortcuts.get("propagate", ""))
         show(view.propagate.set_direction, controller.direction)
         show(view.propagate.set_scope, "selected" if controller.only_selected else "all")
-        show(view.propagate.set_live, controller.live, True)
+        show(view.propagate.set_live, controller.live, controller.can_be_live)
         if controller.session is not None:
             show(view.propagate.set_parameters, controller.session.propagation.to_dict())
         show(view.review.set_review, presenting.review(controller))
