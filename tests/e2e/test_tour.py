@@ -37,7 +37,11 @@ class Tour:
     def picture(self, name: str) -> None:
         """Photograph the screen, the mouse out of the way."""
         self.shot += 1
-        self.desktop.do("mousemove", SIZE[0] // 2, SIZE[1] - 8, "sleep", 0.4)
+        left, top, width, _ = self.program.state()["canvas"]["box"]
+        # By way of the canvas, where napari takes away what it draws at the mouse.
+        way = [(left + width - 40, top + 40), (left + width - 20, top + 20), (SIZE[0] // 2, SIZE[1] - 8)]
+        for x, y in way:
+            self.desktop.do("mousemove", x, y, "sleep", 0.2)
         self.desktop.picture(self.pictures / f"{self.name}-{self.shot}-{name}.png")
 
     def open(self) -> State:

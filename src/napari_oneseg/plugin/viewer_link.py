@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.layers import Image, Labels, Layer
-from napari.utils.colormaps import DirectLabelColormap
+from napari.utils.colormaps import Colormap, DirectLabelColormap
 from numpy.typing import NDArray
 from qtpy.QtCore import QObject, Signal
 
@@ -24,6 +24,8 @@ __all__ = ["ViewerLink", "colormap"]
 FRAME, DOUBT, ORIGIN = "Suggested slice", "Doubt", "Where it comes from"
 """Names of the layers that only show something."""
 _FRAME_COLOUR = "#ffd166"
+# Nothing where there is no doubt, so that scan and labels stay visible; added to a bright scan every colour is white.
+_DOUBT_COLOURS = Colormap([[1.0, 0.6, 0.0, 0.0], [1.0, 0.6, 0.0, 0.4], [1.0, 0.9, 0.1, 0.8]], name="doubt")
 
 
 class ViewerLink(QObject):
@@ -203,7 +205,7 @@ class ViewerLink(QObject):
             return
         active = self.viewer.layers.selection.active
         self._extra[DOUBT] = self.viewer.add_image(
-            doubt, name=DOUBT, colormap="inferno", blending="additive", opacity=0.7, contrast_limits=(0.0, 0.8),
+            doubt, name=DOUBT, colormap=_DOUBT_COLOURS, blending="translucent", contrast_limits=(0.0, 0.8),
             **self.scan.display,
         )  # fmt: skip
         self._back_to(active)
