@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from qtpy.QtCore import QObject, Signal
 
-from napari_oneseg.colours import colour_of
 from napari_oneseg.plugin import work
 from napari_oneseg.plugin.engine import Engine, Job
+from napari_oneseg.plugin.label_book import LabelBook, LabelStyle
+from napari_oneseg.plugin.reviewing import Round, slices_to_check
 from napari_oneseg.plugin.slice_table import SliceTable
 from napari_oneseg.plugin.view_model import Colour
 
@@ -37,22 +36,10 @@ if TYPE_CHECKING:
     from napari_oneseg.session_state import SessionState
     from napari_oneseg.volume import LabelArray
 
-__all__ = ["Controller", "LabelStyle"]
-
-LARGEST_LABEL = 255
-"""Labels that the widget makes; others come with layers that were made elsewhere."""
-
+__all__ = ["Controller"]
 
 LIVE_SECONDS = 5.0
 """A propagation that takes longer is not begun by each stroke."""
-
-
-@dataclass(frozen=True)
-class LabelStyle:
-    """How a label is called and shown."""
-
-    name: str
-    colour: Colour
 
 
 class Controller(QObject):
@@ -104,8 +91,7 @@ class Controller(QObject):
         self.ranking: Ranking | None = opened.ranking if opened else None
         self.range: tuple[int, int] | None = None
         self.table: SliceTable | None = SliceTable(opened.session.volume) if opened else None
-        self.styles: dict[int, LabelStyle] = {}
-        self.selected = 1
+        self.book = LabelBook()
         self.next_slices: list[NextSlice] = []
         self.unsaved = False
         """Whether something was made since the last export."""
@@ -113,8 +99,7 @@ class Controller(QObject):
         """How long the last propagation took."""
         self._computed: dict[int, LabelledSlice] = {}
         self._running: PropagationJob | None = None
-        self._last_range: tuple[int, int] | None = None
-        self._visited: set[int] = set()
+        self._round = Round()
 
     # The scan ------------------------------------------------------------------------------------------------------
 
@@ -196,32 +181,38 @@ class Controller(QObject):
 
     def style(self, value: int) -> LabelStyle:
         """Return how a label is called and shown."""
-        return self.styles.get(value) or LabelStyle(f"Label {value}", colour_of(value))
+        return self.book.style(value)
+
+    @property
+    def selected(self) -> int:
+        """The label to paint with."""
+        return self.book.selected
 
     @property
     def labels(self) -> list[int]:
         """Labels that were named, painted or selected, ascending."""
-        shown = self.table.values if self.table else []
-        return sorted({*self.styles, *shown, self.selected})
+        return self.book.values(self._shown_values)
+
+    @property
+    def _shown_values(self) -> list[int]:
+        return self.table.values if self.table else []
 
     def select_label(self, value: int) -> None:
         """Paint with a label from now on."""
         if value > 0 and value != self.selected:
-            self.selected = value
+            self.book.selected = value
             self.styled.emit()
             self.changed.emit()
 
     def add_label(self) -> int:
         """Make a new label and select it."""
-        value = next((k for k in range(1, LARGEST_LABEL + 1) if k not in self.labels), LARGEST_LABEL)
-        self.styles[value] = LabelStyle(f"Label {value}", colour_of(value))
+        value = self.book.add(self._shown_values)
         self.select_label(value)
         return value
 
     def restyle(self, value: int, name: str | None = None, colour: Colour | None = None) -> None:
         """Rename or recolour a label."""
-        style = self.style(value)
-        self.styles[value] = LabelStyle(name or style.name, colour or style.colour)
+        self.book.restyle(value, name, colour)
         self.styled.emit()
         self.worked.emit()
         self.changed.emit()
@@ -233,25 +224,16 @@ class Controller(QObject):
             before = self.session.state
             self.session.remove(value)
             self._show(before.changed(self.session.state))
-        self.styles.pop(value, None)
-        if self.selected == value:
-            self.selected = next((k for k in self.labels if k != value), 1)
+        self.book.remove(value, self._shown_values)
         self.styled.emit()
         self._after_change()
 
     def extras(self) -> dict[str, Any]:
         """Return what belongs to the work beside the session itself, as plain values."""
-        return {
-            "labels": {str(k): {"name": s.name, "colour": list(s.colour)} for k, s in self.styles.items()},
-            "selected": self.selected,
-            "range": list(self.range) if self.range else None,
-        }
+        return self.book.to_dict() | {"range": list(self.range) if self.range else None}
 
     def _take_extras(self, extras: Mapping[str, Any]) -> None:
-        for key, style in (extras.get("labels") or {}).items():
-            red, green, blue, opacity = style["colour"]
-            self.styles[int(key)] = LabelStyle(str(style["name"]), (red, green, blue, opacity))
-        self.selected = int(extras.get("selected") or self.selected)
+        self.book.take(extras)
         if extras.get("range"):
             first, last = extras["range"]
             self.range = int(first), int(last)
@@ -422,7 +404,7 @@ class Controller(QObject):
         if session is not None and job is not None:
             session.take(job, found.values())
             self._show(found)
-            self._visited = set()
+            self._round = Round()
 
     def _stop_propagation(self, keep: bool = False) -> bool:
         """Stop a propagation at once, and take back what it has shown; return whether there was one."""
@@ -482,9 +464,7 @@ class Controller(QObject):
         state, table = self.state, self.table
         if state is None or table is None:
             return []
-        settled = state.frozen.keys() | state.complete | state.painted.keys()
-        doubtful = [k for k in np.flatnonzero(np.isfinite(table.confidence)) if k not in settled]
-        return sorted(map(int, doubtful), key=lambda k: float(table.confidence[k]))
+        return slices_to_check(state, table)
 
     def next_slice_to_check(self) -> None:
         """Go to the most doubtful slice that was not looked at since the last propagation."""
@@ -492,12 +472,7 @@ class Controller(QObject):
         if not waiting:
             self.said.emit("There is no slice left to check.", "info")
             return
-        fresh = [index for index in waiting if index not in self._visited and index != self.current]
-        if not fresh:
-            self._visited = set()
-            fresh = [index for index in waiting if index != self.current] or waiting
-        self._visited.add(fresh[0])
-        self.slice_wanted.emit(fresh[0])
+        self.slice_wanted.emit(self._round.next(waiting, self.current))
 
     # Export --------------------------------------------------------------------------------------------------------
 

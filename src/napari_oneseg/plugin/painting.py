@@ -203,7 +203,7 @@ class Painter(QObject):
         # First, because colours have the layer say which label is selected: it would take the selection back.
         if layer.selected_label != controller.selected:
             layer.selected_label = controller.selected
-        colours = {value: style.colour for value, style in controller.styles.items()}
+        colours = {value: style.colour for value, style in controller.book.styles.items()}
         layer.colormap = colormap(colours, colour_of, range(1, 256))
 
     def _label_selected(self, _event: Any = None) -> None:

@@ -85,7 +85,14 @@ class ActionButton(QPushButton):
             self.setProperty("prominent", prominent)
             self.style().unpolish(self)
             self.style().polish(self)
+            self.updateGeometry()
             self._show()
+
+    def changeEvent(self, event: QEvent) -> None:
+        """Ask for more room when it can be pressed: only then does the style make a prominent button higher."""
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.EnabledChange:
+            self.updateGeometry()
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         """Show what fits."""
