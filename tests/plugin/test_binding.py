@@ -169,3 +169,34 @@ def test_after_release_nothing_is_heard(book: Book) -> None:
     book.layer.paint((0, 8, 8), 1)
     settle()
     assert book.heard == []
+
+
+def test_what_waits_to_be_written_is_not_taken_for_a_stroke(book: Book, qtbot: QtBot) -> None:
+    image = np.full(SHAPE[1:], 3, np.uint8)
+    book.layer._overlays["brush_stroke"].active = True
+    book.known[2] = image
+    book.binding.write({2: image})
+    book.binding.compare()
+    assert book.heard == []
+    book.layer._overlays["brush_stroke"].active = False
+    qtbot.waitUntil(lambda: book.agrees, timeout=2000)
+    assert (book.layer.data[2] == 3).all()
+
+
+@pytest.mark.parametrize("first", ["stroke", "write"])
+def test_a_fill_that_nobody_has_taken_yet_is_not_written_over(book: Book, qtbot: QtBot, first: str) -> None:
+    """napari announces a fill before it has made it; then a result comes for the same slice."""
+    image = np.full(SHAPE[1:], 3, np.uint8)
+    if first == "write":
+        book.layer._overlays["brush_stroke"].active = True
+        book.known[0] = image
+        book.binding.write({0: image})
+        book.layer._overlays["brush_stroke"].active = False
+    book.layer.fill((0, 8, 8), 5)
+    if first == "stroke":
+        book.known[0] = image
+        book.binding.write({0: image})
+    book.binding._flush()
+    qtbot.wait(150)
+    assert book.agrees
+    assert (book.layer.data[0] == 5).all()

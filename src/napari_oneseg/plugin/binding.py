@@ -63,7 +63,9 @@ class LabelsBinding(QObject):
         self._expected = expected
         self._on_screen = on_screen
         self._writing = False
+        # What is to be written, and what the layer shows there until then.
         self._waiting: dict[int, LabelArray] = {}
+        self._present: dict[int, LabelArray] = {}
         self._touched_before: set[int] = set()
         self._released = False
         self._timer = QTimer(self)
@@ -88,16 +90,14 @@ class LabelsBinding(QObject):
         if self._writing:
             return
         touched = self._touched(event.value)
-        self._take(touched)
         # For an edit that is no mouse stroke napari says so before it has written the voxels.
-        self._touched_before |= touched
+        self._touched_before |= touched - self._take(touched)
         QTimer.singleShot(0, self._take_later)
 
     def _take_later(self) -> None:
         touched, self._touched_before = self._touched_before, set()
-        if self._released:
-            return
-        self._take(touched)
+        if touched and not self._released:
+            self._take(touched)
 
     def _touched(self, atoms: Iterable[Any]) -> set[int]:
         """Return the slices that the parts of a stroke lie on."""
@@ -121,6 +121,7 @@ class LabelsBinding(QObject):
     def _data_replaced(self, _event: Any = None) -> None:
         if not self._fits:
             self._waiting.clear()
+            self._present.clear()
             self.replaced.emit()
         elif not self._writing:
             self.compare()
@@ -134,19 +135,25 @@ class LabelsBinding(QObject):
         self._flush(force=not self.stroke_is_open)
         self._take(range(self._shape[self.axis]))
 
-    def _take(self, indices: Iterable[int]) -> None:
+    def _take(self, indices: Iterable[int]) -> set[int]:
+        """Take the slices that do not show what they should as strokes, and return them.
+
+        What the user sees and paints on counts, also where something else was about to be written.
+        """
         if not self._fits:
-            return
+            return set()
         slices = np.moveaxis(self.layer.data, self.axis, 0)
         changed = {}
         for index in indices:
             shown = slices[index]
-            expected = self._waiting.get(index)
-            if not np.array_equal(shown, self._expected(index) if expected is None else expected):
+            present = self._present.get(index)
+            if not np.array_equal(shown, self._expected(index) if present is None else present):
                 changed[index] = self._as_labels(shown)
-                self._waiting.pop(index, None)  # what the user sees and paints on counts, not what was under way
+                self._waiting.pop(index, None)
+                self._present.pop(index, None)
         if changed:
             self.stroked.emit(changed)
+        return set(changed)
 
     @staticmethod
     def _as_labels(image: Any) -> LabelArray:
@@ -164,7 +171,16 @@ class LabelsBinding(QObject):
 
     def write(self, images: Mapping[int, LabelArray]) -> None:
         """Show slices, index to labels, (rows, columns): a few times a second, and not into an open stroke."""
+        if not self._fits:
+            return
+        slices = np.moveaxis(self.layer.data, self.axis, 0)
+        for index in images.keys() - self._waiting.keys():
+            self._present[index] = np.array(slices[index])
         self._waiting.update(images)
+        touched = self._touched_before & images.keys()
+        for index in touched:  # napari has announced a stroke there that nobody has taken yet
+            self._present[index] = images[index]
+        self._take(touched)
         if not self._timer.isActive():
             self._timer.start()
             self._flush()
@@ -175,12 +191,14 @@ class LabelsBinding(QObject):
             return
         if self.stroke_is_open and not force:
             return
+        self._take_later()
         slices = np.moveaxis(self.layer.data, self.axis, 0)
         for index, image in self._waiting.items():
             slices[index] = image
         on_screen = self._on_screen()
         seen = on_screen is None or on_screen in self._waiting
         self._waiting.clear()
+        self._present.clear()
         if seen:
             with self._quietly():
                 self.layer.refresh(extent=False, highlight=False)

@@ -149,8 +149,9 @@ class Painter(QObject):
         if self._binding is not None:
             self._binding.compare()
 
-    def give_up_stroke(self) -> bool:
-        """Return whether the user is drawing, so that this is no time to take anything back."""
+    @property
+    def is_drawing(self) -> bool:
+        """Whether a stroke is open, so that this is no time to take anything back."""
         return self._binding is not None and self._binding.stroke_is_open
 
     # Tools ---------------------------------------------------------------------------------------------------------

@@ -234,12 +234,14 @@ class OneSegWidget(QWidget):
 
     def undo(self) -> None:
         """Take the last step back."""
-        if self.controller.session is not None and not self.painter.give_up_stroke():
+        if self.controller.session is not None and not self.painter.is_drawing:
+            self.painter.compare()
             self.controller.undo()
 
     def redo(self) -> None:
         """Make the step again that was taken back last."""
-        if self.controller.session is not None:
+        if self.controller.session is not None and not self.painter.is_drawing:
+            self.painter.compare()
             self.controller.redo()
 
     def go_to_suggestion(self) -> None:

@@ -5,6 +5,7 @@ torch and everything that rests on it is imported here, in the thread, so that t
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -86,6 +87,7 @@ def open_scan(
     """
     from napari_oneseg.device import describe_device
     from napari_oneseg.errors import InputError
+    from napari_oneseg.features.cache import user_cache
     from napari_oneseg.plugin.scan_layer import open_snapshot
     from napari_oneseg.session import OneSegSession
     from napari_oneseg.windows import presets
@@ -93,7 +95,7 @@ def open_scan(
     scan = open_snapshot(snapshot)
     if axis is not None and axis != scan.shown.axis:
         scan = replace(scan, shown=replace(scan.shown, slice_axis=axis))
-    session = OneSegSession(weights, device)
+    session = OneSegSession(weights, device, cache=user_cache())
     began = time.perf_counter()
     session.set_volume(scan.shown, report.progress)
     seconds = time.perf_counter() - began
@@ -105,6 +107,8 @@ def open_scan(
         ranking = None
     scan.shown.content_hash  # noqa: B018 - computed here, where it keeps nobody waiting
     device_name = describe_device(session.device)
+    # Not a daemon: the end of the program waits this second, and nothing half written is left.
+    threading.Thread(target=session.keep_features, name="oneseg-keep").start()
     return OpenedScan(scan, session, ranking, presets(scan.shown), _devices(), seconds, device_name)
 
 
