@@ -15,6 +15,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(scratch.cleanup)
     os.environ["NAPARI_CONFIG"] = str(Path(scratch.name) / "napari.yaml")
     os.environ["MPLBACKEND"] = "agg"
+    os.environ["ONESEG_CACHE"] = "off"
     # The tests' tensors are small: more threads only wait for each other.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 

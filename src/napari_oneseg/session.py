@@ -22,6 +22,7 @@ from napari_oneseg.checkpoint import Weights, load_weights
 from napari_oneseg.config import Direction, PropagationConfig, ScreeningConfig
 from napari_oneseg.device import choose_device, is_out_of_memory
 from napari_oneseg.errors import AnnotationError, InputError, SessionError
+from napari_oneseg.features.cache import FeatureCache
 from napari_oneseg.features.extractor import FeatureStack, compute_features
 from napari_oneseg.propagation.correction import closed_range
 from napari_oneseg.propagation.propagate import LabelledSlice, check_painted, propagate_slices
@@ -51,6 +52,9 @@ class OneSegSession:
         CPU threads to compute with; torch's default where None.
     screening, propagation
         Parameters of these stages.
+    cache
+        Where features are kept on disk, for instance :func:`~napari_oneseg.features.cache.user_cache`; by default they
+        are not.
 
     Examples
     --------
@@ -68,6 +72,7 @@ class OneSegSession:
         threads: int | None = None,
         screening: ScreeningConfig | None = None,
         propagation: PropagationConfig | None = None,
+        cache: FeatureCache | None = None,
     ) -> None:
         if threads is not None:
             torch.set_num_threads(threads)
@@ -79,17 +84,38 @@ class OneSegSession:
         self._features: FeatureStack | None = None
         self._grey: NDArray[np.float32] | None = None
         self._history = History()
+        self._cache = cache
+        self._unkept: tuple[Volume, FeatureStack] | None = None
 
     # The scan ----------------------------------------------------------------------------------------------------
 
     def set_volume(self, volume: Volume, progress: Progress | None = None) -> None:
         """Take a scan and compute its features; everything made on the previous scan is dropped.
 
-        A cancelled or failed call leaves the session as it was.
+        A cancelled or failed call leaves the session as it was. Where there is a cache that holds the features, they
+        are only read.
         """
-        features = compute_features(volume, self.weights.network, self.weights.preprocessing, self.device, progress)
-        self._volume, self._features, self._grey = volume, features, None
+        network, preprocessing = self.weights.network, self.weights.preprocessing
+        features, unkept = None, None
+        if self._cache is not None:
+            features = self._cache.load(volume, network, preprocessing, self.weights.sha256, self.device)
+        if features is None:
+            features = compute_features(volume, network, preprocessing, self.device, progress)
+            unkept = (volume, features) if self._cache is not None else None
+        elif progress is not None:
+            progress(volume.n_slices, volume.n_slices)
+        self._volume, self._features, self._grey, self._unkept = volume, features, None, unkept
         self._history = History()
+
+    def keep_features(self) -> None:
+        """Write the features into the cache, if there is one and they came from elsewhere.
+
+        It may run in another thread, so that nobody waits for the disk.
+        """
+        unkept, self._unkept = self._unkept, None
+        if self._cache is not None and unkept is not None:
+            volume, features = unkept
+            self._cache.save(volume, self.weights.preprocessing, self.weights.sha256, features)
 
     @property
     def volume(self) -> Volume:

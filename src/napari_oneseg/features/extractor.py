@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,7 +19,7 @@ from napari_oneseg.features.resnet import FeatureNetwork
 from napari_oneseg.preprocessing import WorkingGrid, normalise, working_grid
 from napari_oneseg.volume import Volume
 
-__all__ = ["FeatureStack", "compute_features"]
+__all__ = ["FeatureStack", "compute_features", "restore_features"]
 
 _BATCH = {"cuda": 32, "mps": 8, "cpu": 4}
 
@@ -53,6 +53,11 @@ class FeatureStack:
         refinement = None if self.refinement is None else self.refinement.to(device)
         return replace(self, maps=self.maps.to(device), refinement=refinement)
 
+    def arrays(self) -> dict[str, Tensor]:
+        """Return what takes time to compute, by name; :func:`restore_features` adds the rest."""
+        arrays = {"maps": self.maps, "content": torch.from_numpy(self.content)}
+        return arrays if self.refinement is None else arrays | {"grey": self.refinement.grey}
+
 
 def compute_features(
     volume: Volume,
@@ -80,20 +85,12 @@ def compute_features(
     """
     device = torch.device(device)
     preprocessing = preprocessing or PreprocessingConfig()
-    config = network.config
-    rows, columns = volume.slices.shape[1:]
-    grid = working_grid((rows, columns), volume.in_plane_spacing, config.stride, config.coarsest_stride, preprocessing)
+    grid = _grid(volume, network, preprocessing)
     slices = volume.to_slices(normalise(volume.array, preprocessing))
-    bias = network.null_bias_at(volume.slice_spacing / grid.pixel)
-    null_bias = None if bias is None else float(bias.detach())
     batch = _BATCH[device.type]
     while True:
         try:
-            maps, grey, content = _run(slices, network, grid, device, batch, progress)
-            refinement = None
-            if network.refiner is not None:
-                refinement = Refinement(network.refiner, grey, volume.slice_spacing / grid.pixel)
-            return FeatureStack(maps, grid, content, null_bias, refinement)
+            return _stack(volume, network, grid, *_run(slices, network, grid, device, batch, progress))
         except RuntimeError as error:
             if device.type == "cpu" or not is_out_of_memory(error):
                 raise
@@ -105,6 +102,65 @@ def compute_features(
             warnings.warn(f"The memory of {device} is full; the CPU is used instead, which is slower.", stacklevel=2)
             device = torch.device("cpu")
             batch = _BATCH["cpu"]
+
+
+def restore_features(
+    volume: Volume,
+    network: FeatureNetwork,
+    preprocessing: PreprocessingConfig,
+    device: torch.device,
+    arrays: Mapping[str, Tensor],
+) -> FeatureStack | None:
+    """Put together again what :meth:`FeatureStack.arrays` has given; None if it does not fit the scan and the network.
+
+    Parameters
+    ----------
+    volume, network, preprocessing, device
+        As for :func:`compute_features`.
+    arrays
+        On the CPU.
+    """
+    grid = _grid(volume, network, preprocessing)
+    count = volume.n_slices
+    expected = {
+        "maps": (torch.float16, (count, network.config.channels, *grid.features)),
+        "content": (torch.float32, (count,)),
+    }
+    if network.refiner is not None:
+        expected["grey"] = torch.float16, (count, 1, *grid.features)
+    if {name: (array.dtype, tuple(array.shape)) for name, array in arrays.items()} != expected:
+        return None
+    network = _ready(network, device)
+    grey = arrays["grey"].to(device) if "grey" in arrays else None
+    return _stack(volume, network, grid, arrays["maps"].to(device), grey, arrays["content"].numpy().copy())
+
+
+def _grid(volume: Volume, network: FeatureNetwork, preprocessing: PreprocessingConfig) -> WorkingGrid:
+    config = network.config
+    rows, columns = volume.slices.shape[1:]
+    return working_grid((rows, columns), volume.in_plane_spacing, config.stride, config.coarsest_stride, preprocessing)
+
+
+def _ready(network: FeatureNetwork, device: torch.device) -> FeatureNetwork:
+    network = network.eval().to(device)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
+    return network
+
+
+def _stack(
+    volume: Volume,
+    network: FeatureNetwork,
+    grid: WorkingGrid,
+    maps: Tensor,
+    grey: Tensor | None,
+    content: NDArray[np.float32],
+) -> FeatureStack:
+    distance = volume.slice_spacing / grid.pixel
+    bias = network.null_bias_at(distance)
+    refinement = None
+    if network.refiner is not None and grey is not None:
+        refinement = Refinement(network.refiner, grey, distance)
+    return FeatureStack(maps, grid, content, None if bias is None else float(bias.detach()), refinement)
 
 
 @torch.inference_mode()
@@ -121,8 +177,7 @@ def _run(
     rows, columns = (
         min(side, 8 * max(1, round(side / source))) for side, source in zip(grid.working, grid.source, strict=True)
     )
-    network = network.eval().to(device)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
+    network = _ready(network, device)
     maps = torch.empty(count, network.config.channels, *grid.features, dtype=torch.float16, device=device)
     grey = torch.empty(count, 1, *grid.features, dtype=torch.float16, device=device)
     content = np.empty(count, np.float32)
