@@ -30,14 +30,14 @@ DONE = "#2c8f52"
 ATTENTION = "#e0a100"
 _PADDING = 14
 
-# The viewer's own style has no mark for the focus; whoever works by keyboard needs one.
+# The viewer's own style has no mark for the focus; whoever works by keyboard needs one. What changes a button's size may
+# not depend on whether it is enabled: Qt keeps the size it had before.
 STYLE = f"""
 OneSegView QPushButton, OneSegView QComboBox, OneSegView QAbstractSpinBox {{ border: 1px solid transparent; }}
 OneSegView QPushButton:focus, OneSegView QComboBox:focus, OneSegView QAbstractSpinBox:focus,
 OneSegView QListWidget:focus, OneSegView QTableWidget:focus {{ border: 1px solid {ACCENT}; }}
-OneSegView QPushButton[prominent="true"]:enabled {{
-    background-color: {ACCENT}; color: white; font-weight: bold; padding: 6px;
-}}
+OneSegView QPushButton[prominent="true"] {{ font-weight: bold; padding: 6px; }}
+OneSegView QPushButton[prominent="true"]:enabled {{ background-color: {ACCENT}; color: white; }}
 OneSegView QPushButton[prominent="true"]:enabled:hover {{ background-color: #0a84dc; }}
 OneSegView QPushButton[prominent="true"]:enabled:pressed {{ background-color: #005a9c; }}
 OneSegView QPushButton[prominent="true"]:enabled:focus {{ border: 1px solid white; }}
@@ -85,14 +85,7 @@ class ActionButton(QPushButton):
             self.setProperty("prominent", prominent)
             self.style().unpolish(self)
             self.style().polish(self)
-            self.updateGeometry()
             self._show()
-
-    def changeEvent(self, event: QEvent) -> None:
-        """Ask for more room when it can be pressed: only then does the style make a prominent button higher."""
-        super().changeEvent(event)
-        if event.type() == QEvent.Type.EnabledChange:
-            self.updateGeometry()
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         """Show what fits."""
