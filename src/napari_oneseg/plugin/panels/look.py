@@ -30,8 +30,8 @@ DONE = "#2c8f52"
 ATTENTION = "#e0a100"
 _PADDING = 14
 
-# The viewer's own style has no mark for the focus; whoever works by keyboard needs one. What changes a button's size may
-# not depend on whether it is enabled: Qt keeps the size it had before.
+# The viewer's own style has no mark for the focus; whoever works by keyboard needs one. What changes a button's size
+# may not depend on whether it is enabled: Qt keeps the size it had before.
 STYLE = f"""
 OneSegView QPushButton, OneSegView QComboBox, OneSegView QAbstractSpinBox {{ border: 1px solid transparent; }}
 OneSegView QPushButton:focus, OneSegView QComboBox:focus, OneSegView QAbstractSpinBox:focus,
