@@ -131,7 +131,9 @@ class LabelRefiner(nn.Module):
             Occupancy of each label there, shape (batch, L, rows, columns), 0 to 1.
         """
         vectors = self._vectors(features)
-        near = functional.max_pool2d(labels, _RING, 1, _RING // 2)
+        # The greatest value in a square, one axis after the other.
+        near = functional.max_pool2d(labels, (_RING, 1), 1, (_RING // 2, 0))
+        near = functional.max_pool2d(near, (1, _RING), 1, (0, _RING // 2))
         inside = labels.square()
         outside = (near - labels).clamp_min(0.0) * (1.0 - labels) + 1e-6
         known = labels.flatten(2).amax(2) > 0.3

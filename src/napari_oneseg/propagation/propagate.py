@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from napari_oneseg.config import Direction, PropagationConfig
 from napari_oneseg.errors import AnnotationError
 from napari_oneseg.features.extractor import FeatureStack
 from napari_oneseg.preprocessing import WorkingGrid
-from napari_oneseg.propagation.confidence import slice_confidence, voxel_confidence
+from napari_oneseg.propagation.confidence import slice_confidence
+from napari_oneseg.propagation.enlarging import decided_on_source
 from napari_oneseg.propagation.sweep import Carried, PaintedMaps, sweep
 from napari_oneseg.slice_range import checked_range
 from napari_oneseg.volume import Annotation, label_dtype
@@ -236,23 +236,12 @@ def _decide(
             soft = soft * ~anchored[:, None, None]
         present = (soft > _PRESENCE / 2).flatten(1).any(1).nonzero().flatten()
         if len(present):
-            labels, confidence, presence = _to_source(soft[present], carried.reliability[present], grid)
-            labels = np.array([0, *(values[k] for k in present.tolist())], dtype)[labels]
+            places, confidence, presence = decided_on_source(
+                soft[present], carried.reliability[present], grid, _PRESENCE
+            )
+            labels = np.array([0, *(values[k] for k in present.tolist())], dtype)[places]
     if painted is not None:
         labels = np.where(painted > 0, painted, labels).astype(dtype)
         confidence[painted > 0] = 1.0
         presence |= painted > 0
     return LabelledSlice(index, labels, confidence, slice_confidence(labels, confidence, presence))
-
-
-def _to_source(
-    soft: Tensor, reliability: Tensor, grid: WorkingGrid
-) -> tuple[NDArray[np.int64], NDArray[np.float16], NDArray[np.bool_]]:
-    """Enlarge smoothly, then decide: the borders follow the probabilities instead of the coarse grid."""
-    soft = grid.to_source(soft[None])[0]
-    reliability = grid.to_source(reliability[None])[0]
-    total = soft.sum(0)
-    probabilities = torch.cat([(1.0 - total).clamp_min(0.0)[None], soft])
-    confidence = voxel_confidence(probabilities, reliability)
-    decided = probabilities.argmax(0)
-    return decided.cpu().numpy(), confidence.half().cpu().numpy(), (total > _PRESENCE).cpu().numpy()

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -23,6 +22,7 @@ from napari_oneseg.config import Direction, PropagationConfig
 from napari_oneseg.errors import AnnotationError, InputError
 from napari_oneseg.features.extractor import FeatureStack
 from napari_oneseg.propagation.attention import TILE, LocalAffinity, local_affinity, readout, tiles_holding
+from napari_oneseg.propagation.enlarging import resizing
 from napari_oneseg.propagation.propagate import Anchors
 from napari_oneseg.slice_range import checked_range
 from napari_oneseg.volume import Annotation
@@ -225,7 +225,7 @@ class _Way:
             steps.append(self._step(target, reference, masses[-1]))
             masses.append(_without_tails(steps[-1].handed_back(masses[-1]) * self._free(reference, anchor)))
         rows, columns = (
-            _resizing(*sizes) for sizes in zip(self.stack.grid.source, self.stack.grid.features, strict=True)
+            resizing(*sizes) for sizes in zip(self.stack.grid.source, self.stack.grid.features, strict=True)
         )
         painted = self._painted(anchor)
         # The painted pixels were averaged to the feature grid: the mass on a position lies on the pixels it stands for.
@@ -242,7 +242,7 @@ class _Way:
     def _set_down(self, row: int, column: int) -> Tensor:
         """Return a unit of mass on the positions of the feature grid that a voxel's label is interpolated from."""
         grid = self.stack.grid
-        rows, columns = (_resizing(*sizes) for sizes in zip(grid.features, grid.source, strict=True))
+        rows, columns = (resizing(*sizes) for sizes in zip(grid.features, grid.source, strict=True))
         return torch.outer(rows[row], columns[column]).to(self.stack.maps.device)
 
     def _step(self, target: int, reference: int, mass: Tensor) -> _Step:
@@ -307,13 +307,3 @@ def _centre(mass: Tensor) -> tuple[float, float]:
     total = mass.sum()
     rows, columns = (torch.arange(size, dtype=mass.dtype) for size in mass.shape)
     return float((mass.sum(1) * rows).sum() / total), float((mass.sum(0) * columns).sum() / total)
-
-
-@lru_cache(maxsize=8)
-def _resizing(size: int, to: int) -> Tensor:
-    """Return the matrix, (to, size), by which :class:`WorkingGrid` resizes along one axis."""
-    one = torch.eye(size)
-    if size == to:
-        return one
-    resized = functional.interpolate(one[None, None], (to, size), mode="bilinear", antialias=True, align_corners=False)
-    return resized[0, 0]
