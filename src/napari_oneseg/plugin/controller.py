@@ -403,7 +403,8 @@ class Controller(QObject):
         self._running, self._computed = None, {}
         if session is not None and job is not None:
             session.take(job, found.values())
-            self._show(found)
+            # The others are shown already, and counted: with many slices that takes a moment.
+            self._show(found.keys() & job.before.repainted(session.state))
             self._round = Round()
 
     def _stop_propagation(self, keep: bool = False) -> bool:

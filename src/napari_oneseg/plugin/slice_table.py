@@ -65,12 +65,16 @@ class SliceTable:
 
     def count(self, index: int, labels: LabelArray) -> None:
         """Take over the labels of a slice, (rows, columns)."""
-        counts = np.bincount(labels.ravel())
-        counts[0] = 0
-        for value in np.flatnonzero(counts).tolist():
-            self._pixels.setdefault(value, np.zeros(self.n_slices, np.int64))
         for value, pixels in self._pixels.items():
-            pixels[index] = counts[value] if value < len(counts) else 0
+            pixels[index] = np.count_nonzero(labels == value)
+        if sum(int(pixels[index]) for pixels in self._pixels.values()) == np.count_nonzero(labels):
+            return
+        # A label that no slice has shown yet; looking for it takes many times longer.
+        counts = np.bincount(labels.ravel())
+        for value in np.flatnonzero(counts).tolist():
+            if value and value not in self._pixels:
+                self._pixels[value] = np.zeros(self.n_slices, np.int64)
+                self._pixels[value][index] = counts[value]
 
     def take(self, state: SessionState, indices: Iterable[int]) -> Mapping[int, LabelArray]:
         """Take over slices from a session's state, and return their labels."""
