@@ -175,6 +175,13 @@ class Program:
     def press(self, key: str) -> None:
         self.desktop.press(key)
 
+    def leave(self) -> int:
+        """Leave the program by its key, which napari asks to be pressed twice; return what it ended with."""
+        self.press("ctrl+q")
+        self.wait(lambda s: s["modal"] == "ConfirmCloseDialog", "napari's question")
+        self.press("ctrl+q")
+        return self.process.wait(PATIENCE)
+
     # The end ---------------------------------------------------------------------------------------------------------
 
     def kill(self) -> None:

@@ -19,6 +19,9 @@ from tests.e2e.program import Program, State
 from tests.e2e.scans import Labels, Mask, Scan, largest_part, shown_labels, strokes_over
 from tests.plugin.layer_fixtures import same_grid
 
+LONGEST_MS = 100.0
+"""How long the GUI thread may compute at a stretch during a propagation; 10 to 30 ms are usual, most of it drawing."""
+
 
 class Tour:
     """The steps of one tour, each of which leaves the program at rest.
@@ -116,6 +119,8 @@ class Tour:
         self.times["key to propagated"] = state["t"] - began
         done = program.labels(program.wait_until_quiet())
         self.phases["propagate"] = began, time.monotonic()
+        # Of the time between two events, only what this thread computed says something on a computer that is shared.
+        assert max((gap["ran_ms"] for gap in program.gaps(*self.phases["propagate"])), default=0.0) < LONGEST_MS
         assert np.array_equal(done[index], painted[index])
         assert np.count_nonzero(done.any(axis=(1, 2))) > 3
         self.picture("propagated")
@@ -259,4 +264,5 @@ def test_from_opening_a_scan_to_its_labels(tour: Tour) -> None:
     assert record["export"]["file"] == path.name
     for value in (1, 2):
         assert record["labels"][str(value)]["voxels"] == np.count_nonzero(labels == value)
+    assert tour.program.leave() == 0
     assert "Traceback" not in tour.program.words()

@@ -59,8 +59,9 @@ class GapWatch:
     def _sample(self) -> None:
         while True:
             time.sleep(SAMPLE_SECONDS)
-            if time.monotonic() - self._last > (GAP_MS + TICK_MS) / 2000:
-                self._seen[_where(sys._current_frames()[self._main])] += 1
+            frame = sys._current_frames().get(self._main)  # none while the program ends
+            if frame is not None and time.monotonic() - self._last > (GAP_MS + TICK_MS) / 2000:
+                self._seen[_where(frame)] += 1
 
 
 def _where(frame: Any) -> str:
