@@ -59,14 +59,23 @@ class Tour:
         self.picture("open")
         return state
 
+    def go(self, index: int) -> int:
+        """Click in the strip where a slice should be; return the slice shown then, which may be the next one."""
+        state = self.program.state()
+        left, top, width, _ = state["controls"]["view.strip"]["box"]
+        count = state["shape"][0]
+        self.desktop.click(left + 3 + (width - 6) * (index + 0.5) / count, top + 60)
+        there = self.program.wait(lambda s: s["current"] != state["current"], "another slice, clicked in the strip")
+        assert abs(there["current"] - index) <= 1
+        self.program.wait_until_quiet()
+        return int(there["current"])
+
     def choose_slice(self) -> int:
         """Look elsewhere, by a click in the strip, then come back to the suggestion."""
         program, state = self.program, self.program.state()
         best = state["suggested"][0]
         assert state["current"] == state["marked"] == best
-        left, top, width, _ = state["controls"]["view.strip"]["box"]
-        self.desktop.click(left + width * 0.5, top + 60)
-        program.wait(lambda s: s["current"] not in {best, None}, "another slice, clicked in the strip")
+        self.go(best + 5)
         program.press("shift+s")
         program.wait(lambda s: s["current"] == best, "the suggested slice again")
         program.click("paint.paint_button")
@@ -76,6 +85,7 @@ class Tour:
     def paint(self, index: int) -> Labels:
         """Paint two organs; take the second back and make it again."""
         program = self.program
+        self.painted_slice = index
         first, second = self.scan.masks(index)
         self.painted_organs = [int(self.scan.truth[index][mask][0]) for mask in (first, second)]
         self.cover(first, 1, index)
@@ -123,6 +133,7 @@ class Tour:
         assert max((gap["ran_ms"] for gap in program.gaps(*self.phases["propagate"])), default=0.0) < LONGEST_MS
         assert np.array_equal(done[index], painted[index])
         assert np.count_nonzero(done.any(axis=(1, 2))) > 3
+        self.go(index + 5)
         self.picture("propagated")
         program.press("ctrl+z")
         self.labels_when(lambda labels: np.array_equal(labels, painted), "the whole propagation taken back")
@@ -161,9 +172,10 @@ class Tour:
         renewed = program.labels(program.wait_until_quiet())
         assert np.array_equal(renewed[doubtful], corrected[doubtful])
         program.press("shift+n")
-        following = program.wait(lambda s: s["current"] not in {doubtful, None}, "the next slice to check")["current"]
+        program.wait(lambda s: s["current"] not in {doubtful, None}, "the next slice to check")
+        accepted = self.go(self.painted_slice + 2)
         program.press("shift+a")
-        program.wait(lambda s: following in s["accepted"], "the slice accepted")
+        program.wait(lambda s: s["accepted"] == [accepted], "the slice accepted")
 
     def missing(self, index: int, labels: Labels, value: int) -> Mask:
         """Return where an organ was left out on a slice: what a user would correct."""
