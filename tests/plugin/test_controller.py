@@ -203,6 +203,21 @@ def test_painting_during_a_propagation_is_kept() -> None:
     np.testing.assert_array_equal(screen.labels[0] == 2, painted(2) == 2)
 
 
+def test_asking_for_something_else_during_a_propagation_keeps_what_was_ready() -> None:
+    controller = opened_controller(engine := HandEngine(at_once=False))
+    screen = Screen(controller)
+    screen.paint(4, painted())
+    controller.propagate()
+    job = controller.job
+    assert job is not None
+    job.run()
+    engine._poll()
+    controller.locate(4, 16, 20)
+    engine.work()
+    assert screen.agrees()
+    assert np.count_nonzero(screen.labels.any((1, 2))) > 1
+
+
 def test_cancelling_keeps_the_slices_that_were_ready() -> None:
     controller = opened_controller(engine := HandEngine(at_once=False))
     screen = Screen(controller)

@@ -62,7 +62,17 @@ class Monkey:
             return
         self.widget.painter.compare()
         slices = np.moveaxis(layer.data, self.widget.link.axis, 0)
-        assert np.array_equal(slices, controller.session.labels), " ".join(self.log)
+        state, labels = controller.session.state, controller.session.labels
+        differing = {
+            int(index): (
+                *(index in held for held in (state.painted, state.complete, state.frozen, state.results)),
+                np.unique(slices[index][slices[index] != labels[index]]),
+                np.unique(labels[index][slices[index] != labels[index]]),
+            )
+            for index in np.flatnonzero((slices != labels).any((1, 2)))
+        }
+        binding = self.widget.painter._binding
+        assert not differing, (differing, controller.doing, binding and binding._waiting.keys(), " ".join(self.log))
         for index, kept in self.strokes.get(self.key, {}).items():
             painted = kept >= 0
             assert np.array_equal(slices[index][painted], kept[painted]), (index, " ".join(self.log))

@@ -531,6 +531,8 @@ class Controller(QObject):
         stopped: Callable[[], None] | None = None,
     ) -> None:
         """Do what the user waits for, in the background; what was done before it is forgotten."""
+        if doing != "propagate":
+            self._stop_propagation(keep=True)  # what it has shown by now stays
         self._forget()
 
         def failed(sentence: str) -> None:

@@ -107,7 +107,7 @@ def open_scan(
         ranking = None
     scan.shown.content_hash  # noqa: B018 - computed here, where it keeps nobody waiting
     device_name = describe_device(session.device)
-    # Not a daemon: the end of the program waits this second, and nothing half written is left.
+    # Not a daemon: the program ends when the file is complete, a second or so later.
     threading.Thread(target=session.keep_features, name="oneseg-keep").start()
     return OpenedScan(scan, session, ranking, presets(scan.shown), _devices(), seconds, device_name)
 
