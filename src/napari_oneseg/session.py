@@ -98,12 +98,10 @@ class OneSegSession:
         network, preprocessing = self.weights.network, self.weights.preprocessing
         features, unkept = None, None
         if self._cache is not None:
-            features = self._cache.load(volume, network, preprocessing, self.weights.sha256, self.device)
+            features = self._cache.load(volume, network, preprocessing, self.weights.sha256, self.device, progress)
         if features is None:
             features = compute_features(volume, network, preprocessing, self.device, progress)
             unkept = (volume, features) if self._cache is not None else None
-        elif progress is not None:
-            progress(volume.n_slices, volume.n_slices)
         self._volume, self._features, self._grey, self._unkept = volume, features, None, unkept
         self._history = History()
 

@@ -227,7 +227,7 @@ def test_features_are_written_once(cache: FeatureCache, monkeypatch: pytest.Monk
     session.keep_features()
 
 
-def test_cancelling_leaves_the_session_as_it_was(cache: FeatureCache) -> None:
+def test_cancelling_leaves_the_session_as_it_was(cache: FeatureCache, monkeypatch: pytest.MonkeyPatch) -> None:
     def cancel(done: int, total: int) -> None:
         raise Cancelled("stop")
 
@@ -235,11 +235,22 @@ def test_cancelling_leaves_the_session_as_it_was(cache: FeatureCache) -> None:
     session = new_session(cache)
     other = scan(5.0)
     session.set_volume(other)
+    monkeypatch.setattr(session_module, "compute_features", no_computing)
     with pytest.raises(Cancelled):
         session.set_volume(SCAN, cancel)
     assert session.volume is other
     session.keep_features()
     assert cache.load(other, NETWORK, CONFIG, HASH, CPU) is not None
+
+
+def test_reading_tells_how_far_it_is(cache: FeatureCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(cache)
+    monkeypatch.setattr(cache_module, "_BLOCK", SIZE // 3)
+    calls: list[tuple[int, int]] = []
+    assert cache.load(SCAN, NETWORK, CONFIG, HASH, CPU, lambda *call: calls.append(call)) is not None
+    assert calls[-1] == (6, 6)
+    assert len(calls) in (3, 4)
+    assert calls == sorted(calls)
 
 
 def test_without_a_cache_nothing_is_kept(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import shutil
 import time
 import warnings
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import IO
@@ -77,6 +77,7 @@ class FeatureCache:
         preprocessing: PreprocessingConfig,
         weights: str,
         device: torch.device,
+        progress: Callable[[int, int], None] | None = None,
     ) -> FeatureStack | None:
         """Return the features of a scan as they were computed before; None if they are not there.
 
@@ -84,7 +85,7 @@ class FeatureCache:
 
         Parameters
         ----------
-        volume, network, preprocessing, device
+        volume, network, preprocessing, device, progress
             As for :func:`~napari_oneseg.features.extractor.compute_features`.
         weights
             Hash of the network's weights file.
@@ -92,7 +93,7 @@ class FeatureCache:
         key = _key(volume, preprocessing, weights, device)
         path = self._path(key)
         try:
-            if not _is_sound(path, key):
+            if not _is_sound(path, key, volume.n_slices, progress):
                 _delete(path)
                 return None
             with safe_open(path, framework="pt") as file:
@@ -217,7 +218,7 @@ def _header(key: str, arrays: Mapping[str, Tensor], checksum: int) -> bytes:
     return len(text).to_bytes(8, "little") + text
 
 
-def _is_sound(path: Path, key: str) -> bool:
+def _is_sound(path: Path, key: str, slices: int, progress: Callable[[int, int], None] | None) -> bool:
     """Return whether a file is the one that was written under this key, to the last byte."""
     with path.open("rb", buffering=0) as file:
         length = int.from_bytes(file.read(8), "little")
@@ -227,9 +228,11 @@ def _is_sound(path: Path, key: str) -> bool:
             metadata = json.loads(file.read(length))["__metadata__"]
         except (ValueError, KeyError, TypeError):
             return False
-        checksum = 0
+        size, checksum = os.fstat(file.fileno()).st_size, 0
         for block in _blocks(file):
             checksum = zlib.crc32(block, checksum)
+            if progress is not None:
+                progress(slices * file.tell() // size, slices)
     return bool(metadata == {"key": key, "crc32": f"{checksum:08x}"})
 
 
