@@ -79,6 +79,10 @@ class Desktop:
         """Press a key, or several together such as ``ctrl+shift+z``."""
         self.do("key", "--clearmodifiers", key)
 
+    def activate(self, name: str) -> None:
+        """Bring a window to the front, by its title, and give it the focus."""
+        self.do("search", "--onlyvisible", "--name", name, "windowactivate")
+
     def type(self, text: str) -> None:
         self.do("type", "--delay", 15, text)
 

@@ -173,6 +173,10 @@ class Program:
         self.desktop.drag([self.place(state, row, column) for row, column in points], release=release)
 
     def press(self, key: str) -> None:
+        """Press a key; where the window manager has left the program without the focus, give it back before."""
+        if not self.state(after=time.monotonic())["active"]:
+            self.desktop.activate("napari")
+            self.wait(lambda s: s["active"], "the focus")
         self.desktop.press(key)
 
     def leave(self) -> int:

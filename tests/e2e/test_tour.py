@@ -176,6 +176,10 @@ class Tour:
         accepted = self.go(self.painted_slice + 2)
         program.press("shift+a")
         program.wait(lambda s: s["accepted"] == [accepted], "the slice accepted")
+        # What was accepted is a source of labels, as what was painted is.
+        program.press("shift+p")
+        program.wait(lambda s: not s["stale"] and not s["doing"], "its neighbours renewed")
+        program.wait_until_quiet()
 
     def missing(self, index: int, labels: Labels, value: int) -> Mask:
         """Return where an organ was left out on a slice: what a user would correct."""
@@ -272,7 +276,7 @@ def test_from_opening_a_scan_to_its_labels(tour: Tour) -> None:
     same_grid(path, tour.scan.path)
     record = json.loads(path.with_name("result.json").read_text())
     assert record["accepted"] == state["accepted"]
-    assert record["not_up_to_date"] == state["stale"]
+    assert record["not_up_to_date"] == state["stale"] == []
     assert record["export"]["file"] == path.name
     for value in (1, 2):
         assert record["labels"][str(value)]["voxels"] == np.count_nonzero(labels == value)

@@ -19,6 +19,7 @@ import time
 import zlib
 from collections import Counter
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 import numpy as np
@@ -59,21 +60,31 @@ class GapWatch:
     def _sample(self) -> None:
         while True:
             time.sleep(SAMPLE_SECONDS)
-            frame = sys._current_frames().get(self._main)  # none while the program ends
-            if frame is not None and time.monotonic() - self._last > (GAP_MS + TICK_MS) / 2000:
-                self._seen[_where(frame)] += 1
+            if time.monotonic() - self._last > (GAP_MS + TICK_MS) / 2000:
+                self._seen[_where(_places(self._main))] += 1
 
 
-def _where(frame: Any) -> str:
-    """Return the innermost places of a stack: a few of any package, then those of the plugin."""
+def _places(thread: int) -> list[tuple[CodeType, int]]:
+    """Return where a thread is, innermost first; none while the program ends.
+
+    Frames are let go at once: they keep alive what their functions hold, a QPainter for instance.
+    """
     places = []
+    frame = sys._current_frames().get(thread)
     while frame is not None:
-        parts = Path(frame.f_code.co_filename).parts
-        name = f"{'/'.join(parts[-2:])}:{frame.f_lineno} {frame.f_code.co_name}"
-        if len(places) < 4 or "napari_oneseg" in parts:
-            places.append(name)
+        places.append((frame.f_code, frame.f_lineno))
         frame = frame.f_back
-    return " < ".join(places[:9])
+    return places
+
+
+def _where(places: list[tuple[CodeType, int]]) -> str:
+    """Return a few of the innermost places in words, then those in the plugin."""
+    words = []
+    for code, line in places:
+        parts = Path(code.co_filename).parts
+        if len(words) < 4 or "napari_oneseg" in parts:
+            words.append(f"{'/'.join(parts[-2:])}:{line} {code.co_name}")
+    return " < ".join(words[:9])
 
 
 class Teller:
