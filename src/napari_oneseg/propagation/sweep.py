@@ -32,6 +32,7 @@ from napari_oneseg.propagation.attention import (
     tiles_holding,
     tiles_within_reach,
 )
+from napari_oneseg.propagation.exchange import exchange
 from napari_oneseg.propagation.refining import TRACE, RefineStep, Refining
 
 __all__ = ["Carried", "PaintedMaps", "step", "sweep"]
@@ -101,29 +102,59 @@ def step(
     """
     if bridged is None:
         bridged = torch.zeros(len(carried.labels), dtype=torch.bool, device=carried.labels.device)
+    if refine is not None:
+        return _refined_step(target, reference, carried.labels, window, null_bias, bridged, refine)
     present = (carried.labels > TRACE).any(0)
-    reached = tiles_within_reach(present, window) if refine is None else tiles_holding(refine.looked_at(carried.labels))
-    forward = local_affinity(target[None], reference[None], window, reached, null_bias)
-    # The grey values are copied along, as if there were no null match: the refiner compares them with what is there.
-    maps = carried.labels if refine is None else torch.cat([carried.labels, refine.grey_before])
-    whole = functional.pad(bridged, (0, len(maps) - len(bridged)), value=True)
-    copied, matched = _copied(forward, maps, whole)
-    count = len(carried.labels)
-    arrived = copied[:count]
+    forward = local_affinity(target[None], reference[None], window, tiles_within_reach(present, window), null_bias)
+    arrived, _ = _copied(forward, carried.labels, bridged)
     # Agreement matters where a label came from; elsewhere next to nothing was sent and next to nothing returns.
     backward = local_affinity(reference[None], target[None], window, tiles_holding(present), null_bias)
-    agreement = 1.0 - (_copied(backward, arrived, bridged)[0] - carried.labels).abs()
-    mass = carried.labels.sum((1, 2)).clamp_min(1e-6)
-    mean_agreement = (agreement * carried.labels).sum((1, 2)) / mass
-    if refine is not None:
-        # A refined label is sharp wherever it went. What was copied, before it was refined, tells how sure that is.
-        certainty = (2.0 * arrived - 1.0).abs()
-        refined = refine(target, carried.labels, arrived, matched[:count], copied[count:])
-        return Carried(refined, certainty), mean_agreement
+    agreement = _agreement(_copied(backward, arrived, bridged)[0], carried.labels)
     # The null match's share says nothing of the way: the reliability is that of what was copied.
     every = torch.ones_like(bridged)
     reliability = _copied(forward, carried.reliability * agreement, every, fill=1.0)[0]
-    return Carried(arrived, reliability.clamp(0.0, 1.0)), mean_agreement
+    return Carried(arrived, reliability.clamp(0.0, 1.0)), _mean_over(carried.labels, agreement)
+
+
+def _refined_step(
+    target: Tensor,
+    reference: Tensor,
+    labels: Tensor,
+    window: int,
+    null_bias: float | None,
+    bridged: Tensor,
+    refine: RefineStep,
+) -> tuple[Carried, Tensor]:
+    """Do what :func:`step` does where what was copied is refined."""
+    # The grey values are copied along, as if there were no null match: the refiner compares them with what is there.
+    maps = torch.cat([labels, refine.grey_before])
+    region = refine.looked_at(labels)
+    count = len(labels)
+    both = exchange(target, reference, maps, region, window, null_bias, bridged)
+    if both is not None:
+        matched = torch.where(bridged[:, None, None], 1.0, both.matched)
+        arrived, copied_grey, returned = both.copied[:count] * matched, both.copied[count:], both.returned
+    else:
+        forward = local_affinity(target[None], reference[None], window, tiles_holding(region), null_bias)
+        whole = functional.pad(bridged, (0, len(maps) - count), value=True)
+        copied, matched = _copied(forward, maps, whole)
+        arrived, matched, copied_grey = copied[:count], matched[:count], copied[count:]
+        came_from = tiles_holding((labels > TRACE).any(0))
+        backward = local_affinity(reference[None], target[None], window, came_from, null_bias)
+        returned = _copied(backward, arrived, bridged)[0]
+    # A refined label is sharp wherever it went. What was copied, before it was refined, tells how sure that is.
+    certainty = (2.0 * arrived - 1.0).abs()
+    refined = refine(target, labels, arrived, matched, copied_grey)
+    return Carried(refined, certainty), _mean_over(labels, _agreement(returned, labels))
+
+
+def _agreement(returned: Tensor, sent: Tensor) -> Tensor:
+    return 1.0 - (returned - sent).abs()
+
+
+def _mean_over(labels: Tensor, values: Tensor) -> Tensor:
+    """Return the mean of values, (L, rows, columns), over each label, shape (L,)."""
+    return (values * labels).sum((1, 2)) / labels.sum((1, 2)).clamp_min(1e-6)
 
 
 def _copied(affinity: LocalAffinity, maps: Tensor, whole: Tensor, fill: float = 0.0) -> tuple[Tensor, Tensor]:
@@ -177,7 +208,10 @@ def sweep(
     area = torch.zeros(0)
     refining = None if refinement is None else Refining(refinement, config)
     for position, index in enumerate(order):
-        features_here = features[index].float()
+        if carried is None and index not in painted:
+            yield index, None
+            continue
+        features_here = _channels_last(features[index])
         if carried is not None and bool((carried.labels > TRACE).any()):
             assert reference is not None  # set together with ``carried``
             refine = None if refining is None else refining.between(order[position - 1], index)
@@ -198,6 +232,16 @@ def sweep(
             area = torch.where(here.anchored, own_area, area if len(area) else own_area)
         reference = features_here
         yield index, carried
+
+
+def _channels_last(features: Tensor) -> Tensor:
+    """Return features, (C, rows, columns), in single precision with the channels last in memory.
+
+    What is looked at round a position then lies together.
+    """
+    # As a matrix: torch transposes those several times faster than it permutes three axes.
+    flat = features.float().flatten(1).t().contiguous()
+    return flat.view(*features.shape[1:], -1).permute(2, 0, 1)
 
 
 def _renewed(carried: Carried | None, painted: PaintedMaps) -> Carried:
