@@ -15,6 +15,7 @@ from napari_oneseg.plugin import presenting
 from napari_oneseg.plugin.controller import Controller
 from napari_oneseg.plugin.export import export_labels
 from napari_oneseg.plugin.scan_layer import describe_layer
+from tests.engine_fixtures import tiny_weights
 from tests.plugin.plugin_fixtures import (
     COUNT,
     SHAPE,
@@ -374,6 +375,11 @@ def test_work_is_taken_up_with_names_and_range() -> None:
     np.testing.assert_array_equal(shown.labels, screen.labels)
     assert other.style(1).name == "Liver"
     assert other.range == (1, 8)
+    adapted = new_controller()
+    adapted.weights = tiny_weights(3)
+    adapted.open(describe_layer(scan_layer()), kept=saved, extras=extras)
+    assert adapted.state is not None
+    assert adapted.state.stale == set(adapted.state.results), "other weights: out of date, and nobody is warned"
     reopened = new_controller()
     reopened.open(describe_layer(scan_layer()), kept=saved, extras=extras)
     assert reopened.unsaved

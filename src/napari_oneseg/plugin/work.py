@@ -100,7 +100,7 @@ def open_scan(
     session.set_volume(scan.shown, report.progress)
     seconds = time.perf_counter() - began
     if kept is not None:
-        session.restore(kept)
+        session.restore(_for_weights(kept, session.weights.sha256))
     try:
         ranking = rank(session, None)
     except InputError:
@@ -110,6 +110,14 @@ def open_scan(
     # Not a daemon: the program ends when the file is complete, a second or so later.
     threading.Thread(target=session.keep_features, name="oneseg-keep").start()
     return OpenedScan(scan, session, ranking, presets(scan.shown), _devices(), seconds, device_name)
+
+
+def _for_weights(kept: SavedSession, sha256: str) -> SavedSession:
+    """Return the work as it is with the weights of now: what others have propagated is out of date."""
+    if kept.weights == sha256:
+        return kept
+    stale = frozenset(kept.state.results) - frozenset(kept.state.frozen)
+    return replace(kept, weights=sha256, state=replace(kept.state, stale=stale))
 
 
 def _devices() -> tuple[tuple[str, str], ...]:
