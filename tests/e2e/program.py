@@ -20,7 +20,7 @@ from tests.e2e.desktop import Desktop
 
 State = dict[str, Any]
 WATCHED = Path(__file__).with_name("watched_napari.py")
-PATIENCE = 60.0
+PATIENCE = 120.0
 """Seconds until a test gives up on what should take one: computers are slow, and others use them too."""
 
 
