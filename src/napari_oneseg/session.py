@@ -291,11 +291,17 @@ class OneSegSession:
             self._history.push(after, f"removing label {label}")
 
     def freeze(self, index: int) -> None:
-        """Accept a slice as it is: it becomes an anchor for every label, and nothing changes it any more."""
+        """Accept a slice as it is: it becomes an anchor for every label, and nothing changes it any more.
+
+        The slices around it stay as they are, since what they show agrees with it; the next propagation sets out from
+        it as well.
+        """
         index = self._checked_index(index)
-        if index not in self._state.frozen:
-            frozen = {**self._state.frozen, index: self._slice_labels(index)}
-            self._change(replace(self._state, frozen=frozen), [index], f"accepting slice {index}")
+        state = self._state
+        if index not in state.frozen:
+            frozen = {**state.frozen, index: self._slice_labels(index)}
+            after = replace(state, frozen=frozen, stale=state.stale - {index})
+            self._history.push(after, f"accepting slice {index}")
 
     def unfreeze(self, index: int) -> None:
         """Let a frozen slice be changed again; what was painted on it before stays painted."""

@@ -65,8 +65,8 @@ class SessionState:
             for annotation in (before.annotation, self.annotation):
                 first, last = reopened_range(annotation, index, count)
                 stale.update(range(first, last + 1))
-        # Where nothing was propagated yet, nothing is out of date.
-        return replace(self, stale=(frozenset(stale) & before.results.keys()) - self.frozen.keys())
+        # Where nothing was propagated yet, nothing is out of date, nor where the user has settled all labels.
+        return replace(self, stale=(frozenset(stale) & before.results.keys()) - self.frozen.keys() - self.complete)
 
     def with_stroke(self, index: int, image: LabelArray, corrected: bool = False) -> tuple[SessionState, str]:
         """Return the state after a stroke has left a slice as ``image``, with what the stroke was in a few words.

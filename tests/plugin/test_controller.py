@@ -106,7 +106,8 @@ def test_paint_propagate_check_accept_export(tmp_path: Path) -> None:
     assert index == controller.to_check()[0]
     controller.accept(index)
     assert index not in controller.to_check()
-    assert presenting.slice_text(controller, index).endswith("accepted, not up to date") is False
+    assert presenting.slice_text(controller, index) == f"Slice {index}: accepted"
+    assert presenting.steps(controller)["propagate"].kind == "done", "accepting makes nothing out of date"
     assert controller.unsaved
     controller.restyle(1, name="Liver")
     controller.export(tmp_path / "out.nii.gz", export_labels)

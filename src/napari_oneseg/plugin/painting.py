@@ -162,6 +162,7 @@ class Painter(QObject):
             return
         if self._binding is None:
             self.attach(None)
+            self.said.emit("", "info")  # that the layer was removed is no longer so
         layer, ranking = self.layer, self._controller.ranking
         assert layer is not None
         if go and ranking and ranking.best and not self._controller.session.annotation.slices:

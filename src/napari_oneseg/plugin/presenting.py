@@ -76,7 +76,7 @@ def _propagate_state(controller: Controller) -> StepState:
     if not controller.can_propagate:
         return StepState("off", "Paint a slice first.")
     if state.stale:
-        return StepState("attention", f"{_slices(len(state.stale))} not up to date")
+        return StepState("attention", f"{_slices(len(state.stale))} out of date")
     if state.results:
         return StepState("done", f"{_slices(int(table.labelled.sum()))} labelled")
     return StepState("ready", "Ready")
@@ -97,6 +97,8 @@ def _export_state(controller: Controller) -> StepState:
         return StepState("off", "Nothing to export yet")
     if not controller.unsaved:
         return StepState("done", "Exported")
+    if not state.results:
+        return StepState("optional", "Only what is painted so far")
     return StepState("ready", "Not exported since the last change")
 
 
@@ -112,9 +114,7 @@ def painted_slices(controller: Controller) -> list[int]:
 def _painted_text(slices: Sequence[int]) -> str:
     if not slices:
         return "Nothing is painted yet"
-    if len(slices) > 4:
-        return f"{len(slices)} slices are painted"
-    return f"Painted: {', '.join(map(str, slices))}"
+    return f"Slice {slices[0]} is painted" if len(slices) == 1 else f"{len(slices)} slices are painted"
 
 
 def label_rows(controller: Controller) -> list[LabelRow]:
@@ -169,10 +169,10 @@ def slice_text(controller: Controller, index: int) -> str:
     elif index in state.results:
         said.append("no label here")
     if index in state.stale:
-        said.append("not up to date")
+        said.append("out of date")
     best = controller.ranking.best if controller.ranking else []
     if best and best[0].index == index and not said:
-        said.append("suggested: paint here")
+        said.append("suggested, paint here")
     return f"Slice {index}: {', '.join(said)}" if said else f"Slice {index}"
 
 
@@ -205,7 +205,7 @@ def summary(controller: Controller) -> str:
     if state is None or table is None or not table.values:
         return ""
     volumes = ", ".join(f"{controller.style(value).name} {table.volume_ml(value):.1f} mL" for value in table.values)
-    stale = f"\n{_slices(len(state.stale))} not up to date: press Update first." if state.stale else ""
+    stale = f"\n{_slices(len(state.stale))} out of date: press Update first." if state.stale else ""
     return volumes + stale
 
 

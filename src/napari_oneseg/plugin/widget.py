@@ -356,7 +356,8 @@ class OneSegWidget(QWidget):
         show(view.review.set_why, self.inspector.explaining, self.inspector.text)
         show(view.export.set_summary, presenting.summary(controller))
         self._refresh_strip()
-        show(self.link.write_on_canvas, presenting.slice_text(controller, controller.current))
+        on_screen = self.link.current()
+        show(self.link.write_on_canvas, "" if on_screen is None else presenting.slice_text(controller, on_screen))
         self._refresh_mark()
 
     def _refresh_strip(self) -> None:
