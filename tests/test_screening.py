@@ -9,7 +9,7 @@ from napari_oneseg.errors import InputError
 from napari_oneseg.features.extractor import FeatureStack
 from napari_oneseg.preprocessing import WorkingGrid
 from napari_oneseg.screening import checked_range, rank_slices, representatives
-from napari_oneseg.screening.representative import descriptors, representative_scores
+from napari_oneseg.screening.representative import _pooled, descriptors, representative_scores
 
 
 def stack_of(vectors: np.ndarray, content: np.ndarray | None = None) -> FeatureStack:
@@ -111,3 +111,10 @@ def test_background_represents_nothing() -> None:
     chosen = representatives(stack_of(random_vectors(12), content), ScreeningConfig(clusters=4))
     assert len(chosen) == 4
     assert all(index % 2 for index in chosen)
+
+
+@pytest.mark.parametrize("shape", [(8, 12), (8, 10), (7, 9)])
+def test_fields_are_means(shape: tuple[int, int]) -> None:
+    features = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0)).half()
+    expected = torch.nn.functional.adaptive_avg_pool2d(features.float(), 4)
+    torch.testing.assert_close(_pooled(features), expected, atol=1e-6, rtol=1e-5)

@@ -10,8 +10,10 @@ were measured to choose much worse slices.
 from __future__ import annotations
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
+from torch import Tensor
 from torch.nn import functional
 
 from napari_oneseg.config import ScreeningConfig
@@ -24,12 +26,18 @@ _FIELDS = 4
 
 def descriptors(stack: FeatureStack, config: ScreeningConfig | None = None) -> NDArray[np.float32]:
     """Return one unit vector per slice, shape (n, C x 4 x 4)."""
-    fields = [
-        functional.adaptive_avg_pool2d(features.float(), _FIELDS).flatten().cpu().numpy() for features in stack.maps
-    ]
-    pooled = np.stack(fields)
+    pooled = np.stack([_pooled(features).flatten().cpu().numpy() for features in stack.maps])
     pooled -= pooled[foreground(stack, config or ScreeningConfig())].mean(0)
     return np.asarray(pooled / np.maximum(np.linalg.norm(pooled, axis=1, keepdims=True), 1e-12), dtype=np.float32)
+
+
+def _pooled(features: Tensor) -> Tensor:
+    """Return the mean of each of 4 x 4 fields, (C, rows, columns) to (C, 4, 4), single precision."""
+    if any(side % _FIELDS for side in features.shape[1:]):
+        return functional.adaptive_avg_pool2d(features.float(), _FIELDS)
+    # The same, several times faster: it is most of the time in which a scan whose features are at hand is ready.
+    fields = features.unflatten(2, (_FIELDS, -1)).unflatten(1, (_FIELDS, -1))
+    return fields.mean((2, 4), dtype=torch.float32)
 
 
 def foreground(stack: FeatureStack, config: ScreeningConfig) -> NDArray[np.bool_]:
