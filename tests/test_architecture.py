@@ -33,6 +33,11 @@ LAYERS = [
     "phantom_organs",
     "phantom",
     "dicom",
+    "dicom_frames",
+    "dicom_stacks",
+    "gdcm",
+    "dicom_pixels",
+    "dicom_series",
     "nifti",
     "segment_codes",
     "segment_nrrd",
@@ -59,7 +64,7 @@ LAYERS = [
 VIEWER = {"napari", "npe2", "magicgui", "superqt", "vispy", "qtpy", "PyQt6", "PySide6"}
 # Names the plugin as text and loads it while it runs, to open the demonstration's window.
 DOOR_TO_PLUGIN = "cli/demo.py"
-SIMPLEITK_FILES = {"io.py", "evaluation/baselines.py"}
+SIMPLEITK_FILES = {"gdcm.py", "io.py", "evaluation/baselines.py"}
 # Where the name to import is not the name to install.
 DISTRIBUTIONS = {
     "cv2": "opencv-python-headless",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -98,33 +99,66 @@ def test_a_single_dicom_file(tmp_path: Path) -> None:
     refused(dicom(tmp_path, [0]), "single DICOM file; a scan needs at least two slices")
 
 
-def test_a_missing_slice_is_said(tmp_path: Path) -> None:
-    folder = dicom(tmp_path, [0, 2, 4, 8, 10])
+def test_missing_slices_are_filled_in_and_said(tmp_path: Path) -> None:
+    heights = [2.0 * index for index in range(23) if index not in (3, 10, 11)]
+    folder = dicom(tmp_path, heights)
+    with pytest.raises(InputError, match=r"3 of 23 slices are missing, at 6, 20, 22 mm: more than can be filled in"):
+        read_volume(folder)
+    dicom(tmp_path, [6.0], first=40)
     with pytest.warns(
-        UserWarning, match=r"gaps of 2 to 4 mm, the widest between slices 2 and 3.*2\.5 mm apart"
+        UserWarning, match=r"2 of 23 slices are missing, at 20, 22 mm\. .*neighbours .slices 10, 11.*do not paint them"
     ) as caught:
         volume = read_volume(folder)
-    assert volume.slice_spacing == pytest.approx(2.5)
     assert caught[0].filename == __file__
+    assert volume.slice_spacing == pytest.approx(2)
+    assert volume.array.shape == (23, 5, 4)
+    # Slice k of those that were written holds k; the gap lies between the 9th and the 10th.
+    np.testing.assert_array_equal(volume.array[[9, 10, 11, 12], 1, 1], [8, 8, 9, 9])
+    np.testing.assert_array_equal(volume.array[[2, 4, 22], 1, 1], [2, 3, 19])
+
+
+def test_four_missing_in_a_row_are_refused(tmp_path: Path) -> None:
+    heights = [float(index) for index in range(50) if not 20 <= index < 24]
+    refused(dicom(tmp_path, heights), "4 of 50 slices are missing, at 20, 21, 22, 23 mm: more than can be filled in")
+
+
+def test_slightly_uneven_slices_are_said(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match=r"gaps of 1\.9 to 2\.1 mm.*slice 1 .at 2\.1 mm. 0\.1 mm from its place"):
+        volume = read_volume(dicom(tmp_path, [0, 2.1, 4, 6, 8]))
+    np.testing.assert_allclose(volume.spacing, (2.0, 0.75, 0.5))
+
+
+def test_uneven_slices_are_refused(tmp_path: Path) -> None:
+    refused(dicom(tmp_path, [0, 2, 4, 7, 9]), "spaced too unevenly: gaps of 2 to 3 mm, so that .*Resample it")
 
 
 def test_a_tilted_gantry(tmp_path: Path) -> None:
-    refused(dicom(tmp_path, [0, 2, 4, 6], shift=0.2), "sheared .*gantry.*resample")
+    refused(dicom(tmp_path, [0, 2, 4, 6], shift=0.2), r"tilted by 11\.3 degrees .*sheared .*gantry.*resample.*dcm2niix")
 
 
-def test_time_points_in_one_series(tmp_path: Path) -> None:
+def test_a_tilt_within_a_quarter_of_a_pixel_is_rounding(tmp_path: Path) -> None:
+    volume = read_volume(dicom(tmp_path, [0, 2, 4, 6], shift=0.12 / 6))
+    np.testing.assert_allclose(volume.direction, np.eye(3)[:, ::-1])
+    refused(dicom(tmp_path / "more", [0, 2, 4, 6], shift=0.13 / 6), "tilted by 1.2 degrees")
+
+
+def test_a_slice_shifted_sideways(tmp_path: Path) -> None:
+    dicom(tmp_path, [0, 2, 6])
+    refused(dicom(tmp_path, [4], first=10, shift=0.2), "shifted sideways against each other")
+
+
+def test_time_points_that_nothing_tells_apart(tmp_path: Path) -> None:
     dicom(tmp_path, [0, 2, 4])
     refused(dicom(tmp_path, [0, 2, 4], first=10), "several images at the same position")
 
 
-def test_slices_that_are_not_parallel(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "other", [{"tags": {"0020|0037": "1\\0\\0\\0\\0\\1"}}, {"shape": (3, 3)}], ids=["orientation", "size"]
+)
+def test_an_image_that_does_not_belong_is_left_out(tmp_path: Path, other: dict[str, Any]) -> None:
     dicom(tmp_path, [0, 2, 4])
-    refused(dicom(tmp_path, [6], first=10, tags={"0020|0037": "1\\0\\0\\0\\0\\1"}), "not parallel")
-
-
-def test_slices_of_different_size(tmp_path: Path) -> None:
-    dicom(tmp_path, [0, 2, 4])
-    refused(dicom(tmp_path, [6], first=10, shape=(3, 3)), "cannot be read: .*slices differ in size")
+    with pytest.warns(UserWarning, match="'T1 axial', 3 slices is opened. Left out: 'T1 axial', 1 image"):
+        assert read_volume(dicom(tmp_path, [6], first=10, **other)).array.shape == (3, 5, 4)
 
 
 def test_slices_without_a_position(tmp_path: Path) -> None:

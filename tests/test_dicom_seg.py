@@ -170,12 +170,16 @@ def test_other_series_in_the_folder_are_passed_over(tmp_path: Path) -> None:
 
 
 def test_a_missing_slice_leaves_every_label_on_its_own_image(tmp_path: Path) -> None:
-    folder = series(tmp_path / "ct", heights=[0, 2.5, 5, 10, 12.5, 15, 17.5])
-    with pytest.warns(UserWarning, match="evenly"):
+    there = [0, 1, 2, *range(4, 11)]
+    folder = series(tmp_path / "ct", depth=10, heights=[2.5 * index for index in there])
+    with pytest.warns(UserWarning, match="1 of 11 slices are missing, at 12.5 mm"):
         volume = read_volume(folder)
     labels = labels_on(volume)
+    assert labels[3].any()
     write_dicom_seg(tmp_path / "seg.dcm", labels, volume, folder, SEGMENTS)
-    np.testing.assert_array_equal(with_highdicom(tmp_path / "seg.dcm", folder, volume), labels)
+    np.testing.assert_array_equal(with_highdicom(tmp_path / "seg.dcm", folder, volume), labels[there])
+    labels[3] = 0
+    assert labelled_points(tmp_path / "seg.dcm") == points_of(labels, volume)
 
 
 def test_a_real_series(tmp_path: Path, data_dir: Path) -> None:

@@ -1,8 +1,9 @@
-"""Whether the slices of a DICOM series make a grid: SimpleITK makes one of any slices."""
+"""Whether the slices of a DICOM series make a grid, and which: most programs make one of any slices."""
 
 from __future__ import annotations
 
-import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,54 +11,176 @@ from numpy.typing import NDArray
 from napari_oneseg.errors import InputError
 from napari_oneseg.volume import SHEARED
 
-__all__ = ["check_slices"]
+__all__ = ["SliceGrid", "filled_slices", "slice_grid"]
 
-_TURNED = 1e-3  # of a component of the axes' unit vectors
 _SAME_PLACE = 1e-3  # mm
-# 0.3 degrees: more than scanners lose by rounding, less than a gantry is tilted by.
-_TILTED = 0.005
-_UNEVEN = 0.01  # of the mean gap
+_SIDEWAYS = 0.25  # of the smaller pixel side
+_EVEN, _UNEVEN = 0.01, 0.1  # of the gap between slices
+# Interpolating more than that would show anatomy that nobody has seen.
+_MISSING, _IN_A_ROW = 0.1, 3
+_FILLED = "filled_slices"
+_FEW = 6  # positions that are listed
 
 
-def check_slices(positions: NDArray[np.float64], orientations: NDArray[np.float64]) -> None:
-    """Check that slices are parallel, one at each position, straight above each other and evenly spaced.
+@dataclass(frozen=True, eq=False)
+class SliceGrid:
+    """A grid with perpendicular axes, and which of its slices there are.
+
+    Parameters
+    ----------
+    order
+        The indices of the slices as given, in the order of the scan, shape (n,).
+    places
+        Where they lie on the grid, shape (n,), ascending from 0; numbers left out are missing slices.
+    spacing, origin, direction
+        As in :class:`~napari_oneseg.volume.Volume`.
+    remarks
+        What the user must be told, a sentence each.
+    """
+
+    order: NDArray[np.intp]
+    places: NDArray[np.intp]
+    spacing: tuple[float, float, float]
+    origin: tuple[float, float, float]
+    direction: NDArray[np.float64]
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def header(self) -> dict[str, str]:
+        """The entry of ``Volume.header`` that says which slices are missing, none if there is none."""
+        missing = np.setdiff1d(np.arange(self.places[-1]), self.places)
+        return {_FILLED: " ".join(map(str, missing))} if missing.size else {}
+
+
+def filled_slices(header: Mapping[str, str]) -> NDArray[np.intp]:
+    """Return the slices of a scan that were missing in its DICOM series, and were filled in from their neighbours.
+
+    Parameters
+    ----------
+    header
+        Of the scan, as :func:`~napari_oneseg.io.read_volume` read it.
+    """
+    return np.array(header.get(_FILLED, "").split(), np.intp)
+
+
+def slice_grid(
+    positions: NDArray[np.float64], orientation: NDArray[np.float64], pixel_spacing: tuple[float, float]
+) -> SliceGrid:
+    """Find the grid of parallel slices.
 
     Parameters
     ----------
     positions
-        Image Position (Patient) of each slice, in the order of the scan, shape (n, 3), in mm.
-    orientations
-        Image Orientation (Patient) of each slice, shape (n, 6): unit vectors along a row and along a column.
+        Image Position (Patient) of each slice, in any order, shape (n, 3) with n of at least 2, in mm.
+    orientation
+        Image Orientation (Patient) of all slices, shape (6,): unit vectors along a row and along a column.
+    pixel_spacing
+        Distance between rows, and between columns, in mm.
+
+    Returns
+    -------
+    The grid. No slice lies farther from its place than a tenth of the gap between slices and a quarter of a pixel.
 
     Raises
     ------
     InputError
-        If the slices are turned or shifted against each other, or several lie at the same position.
-
-    Warns
-    -----
-    UserWarning
-        If the gaps between slices differ by more than 1 %, as when a slice is missing.
+        If several slices lie at the same position, they are shifted against each other as with a tilted gantry, they
+        are spaced too unevenly, or more than a tenth of them, or more than three in a row, are missing.
     """
-    if np.abs(orientations - orientations[0]).max() > _TURNED:
-        raise InputError("The slices of this DICOM series are not parallel; give a series of parallel slices.")
-    normal = np.cross(orientations[0, :3], orientations[0, 3:])
+    row, column = _perpendicular(orientation)
+    normal = np.cross(row, column)
     along = positions @ normal
-    # Slices at the same position leave the series unsorted.
-    gaps = np.diff(np.sort(along))
-    if gaps.min() < _SAME_PLACE:
+    order = np.argsort(along, kind="stable")
+    positions, along = positions[order], along[order]
+    if np.diff(along).min() < _SAME_PLACE:
         raise InputError(
             "This DICOM series holds several images at the same position (time points or echoes); give a folder with "
             "one image for each position."
         )
-    step = (positions[-1] - positions[0]) / (along[-1] - along[0])
-    if np.linalg.norm(step - normal) > _TILTED:
-        raise InputError(f"This DICOM series cannot be used: {SHEARED}.")
-    if gaps.max() - gaps.min() > _UNEVEN * gaps.mean():
-        widest = int(gaps.argmax())
-        warnings.warn(
-            f"The slices of this DICOM series are not evenly spaced: gaps of {gaps.min():.4g} to {gaps.max():.4g} mm, "
-            f"the widest between slices {widest} and {widest + 1}. They are treated as {gaps.mean():.4g} mm apart, so "
-            "volumes and distances are approximate; check whether slices are missing.",
-            stacklevel=4,
+    _check_straight(positions, along, normal, min(pixel_spacing))
+    places, gap, remarks = _places(along)
+    first = positions[0]
+    return SliceGrid(
+        order,
+        places,
+        (gap, *pixel_spacing),
+        (float(first[0]), float(first[1]), float(first[2])),
+        np.stack([normal, column, row], axis=1),
+        remarks,
+    )
+
+
+def _perpendicular(orientation: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Undo the rounding of the two unit vectors in the file."""
+    row, column = orientation[:3], orientation[3:]
+    lengths = np.linalg.norm(row), np.linalg.norm(column)
+    if np.abs(np.subtract(lengths, 1)).max() > 0.01 or abs(row @ column) > 0.01:
+        raise InputError(
+            "The orientation of the slices of this DICOM series is not two perpendicular directions; export it again."
         )
+    row = row / lengths[0]
+    column = column - (column @ row) * row
+    return row, column / np.linalg.norm(column)
+
+
+def _check_straight(
+    positions: NDArray[np.float64], along: NDArray[np.float64], normal: NDArray[np.float64], pixel: float
+) -> None:
+    """Refuse slices that do not lie straight above each other."""
+    aside = positions - np.outer(along, normal)
+    aside = aside - aside[0]
+    if np.linalg.norm(aside, axis=1).max() <= _SIDEWAYS * pixel:
+        return
+    height = along - along[0]
+    slope = height @ aside / (height @ height)
+    if np.linalg.norm(aside - np.outer(height, slope), axis=1).max() <= _SIDEWAYS * pixel:
+        degrees = np.degrees(np.arctan(np.linalg.norm(slope)))
+        raise InputError(
+            f"This DICOM series cannot be used: its slices are tilted by {degrees:.1f} degrees against the direction "
+            f"in which they follow each other, so {SHEARED}. Converting it to NIfTI with dcm2niix does that."
+        )
+    raise InputError(
+        "The slices of this DICOM series are shifted sideways against each other, so they make no regular grid; "
+        "resample them to one, or give a series that was taken in one go."
+    )
+
+
+def _places(along: NDArray[np.float64]) -> tuple[NDArray[np.intp], float, tuple[str, ...]]:
+    """Return where slices at these heights lie on an even grid, its gap in mm, and what is to be said of it."""
+    gaps = np.diff(along)
+    steps = np.maximum(1, np.round(gaps / np.median(gaps)))
+    places = np.concatenate([[0], np.cumsum(steps)]).astype(np.intp)
+    gap = float((along[-1] - along[0]) / places[-1])
+    off = np.abs(along - along[0] - places * gap)
+    if off.max() > _UNEVEN * gap:
+        raise InputError(
+            f"The slices of this DICOM series are spaced too unevenly: gaps of {gaps.min():.4g} to {gaps.max():.4g} "
+            f"mm, so that the slice at {along[off.argmax()]:.4g} mm would lie {off.max():.3g} mm from its place. "
+            "Resample it to even gaps, or give a series that has them."
+        )
+    remarks = []
+    missing = np.setdiff1d(np.arange(places[-1]), places)
+    if missing.size:
+        where = f"{missing.size} of {places[-1] + 1} slices are missing, at {_listed(along[0] + missing * gap)}"
+        if missing.size > _MISSING * (places[-1] + 1) or steps.max() - 1 > _IN_A_ROW:
+            raise InputError(
+                f"In this DICOM series {where}: more than can be filled in (a tenth of all, three in a row). Export it "
+                "again with all slices."
+            )
+        remarks.append(
+            f"In this DICOM series {where}. They are filled in from their neighbours (slices {_listed(missing, '')}), "
+            "so that all others lie where they belong; do not paint them, and export the series again if you can."
+        )
+    if off.max() > _EVEN * gap:
+        worst = int(off.argmax())
+        remarks.append(
+            f"The slices of this DICOM series are not evenly spaced: gaps of {gaps.min():.4g} to {gaps.max():.4g} mm. "
+            f"They are treated as {gap:.4g} mm apart, which puts slice {places[worst]} (at {along[worst]:.4g} mm) "
+            f"{off[worst]:.2g} mm from its place, and the others less."
+        )
+    return places, gap, tuple(remarks)
+
+
+def _listed(values: NDArray[np.generic], unit: str = " mm") -> str:
+    more = "" if values.size <= _FEW else f" and {values.size - _FEW} more"
+    return ", ".join(f"{value:.4g}" for value in values[:_FEW]) + more + unit

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_oneseg import __version__
+from napari_oneseg.dicom import filled_slices
 from napari_oneseg.errors import InputError, OutputError
 from napari_oneseg.files import replacing
 from napari_oneseg.segment_codes import Segment, code_of, segments_of
@@ -57,7 +58,8 @@ def write_dicom_seg(
     path
         The file, ending in ``.dcm``.
     labels
-        Shape (z, y, x), integers from 0 on, 0 = background; at most 65535 different ones.
+        Shape (z, y, x), integers from 0 on, 0 = background; at most 65535 different ones. Slices that are missing in
+        the series, and were filled in, have no image to refer to; what lies on them is left out.
     volume
         The scan that the labels were made on, as :func:`~napari_oneseg.io.read_volume` read it from a DICOM series.
     source_files
@@ -82,6 +84,7 @@ def write_dicom_seg(
     images = _images(_files(source_files), volume)
     # The narrowest type: highdicom looks at all voxels once for each segment.
     numbers: NDArray[np.unsignedinteger] = np.searchsorted([0, *present], labels).astype(label_dtype(len(present)))
+    numbers = numbers[_taken(volume)]
     # The libraries' warnings quote the patient's name; what they are about, odd headers, is the scanner's.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -192,9 +195,9 @@ def _by_position(images: list[Any], volume: Volume) -> list[Any]:
 
 def _mismatch(images: list[Any], volume: Volume) -> str | None:
     """Say in what the images, in the order of the slices, are not those of the scan; None if they are."""
-    depth, rows, columns = volume.array.shape
-    if len(images) != depth:
-        return f"{len(images)} images instead of {depth}"
+    _, rows, columns = volume.array.shape
+    if len(images) != len(_taken(volume)):
+        return f"{len(images)} images instead of {len(_taken(volume))}"
     if any((image.Rows, image.Columns) != (rows, columns) for image in images):
         return f"images that have not {rows} rows and {columns} columns"
     spacing = np.array([image.PixelSpacing for image in images], dtype=float)
@@ -205,6 +208,11 @@ def _mismatch(images: list[Any], volume: Volume) -> str | None:
     if np.abs(axes - np.concatenate([along_row, along_column])).max() > _DIRECTION_TOLERANCE:
         return "another orientation"
     return _misplaced(np.array([image.ImagePositionPatient for image in images], dtype=float), volume)
+
+
+def _taken(volume: Volume) -> NDArray[np.intp]:
+    """Return the slices of which there are images: all but those that were missing and were filled in."""
+    return np.setdiff1d(np.arange(volume.array.shape[0]), filled_slices(volume.header))
 
 
 def _misplaced(positions: NDArray[np.float64], volume: Volume) -> str | None:
@@ -218,7 +226,7 @@ def _misplaced(positions: NDArray[np.float64], volume: Volume) -> str | None:
     offsets = positions - np.asarray(volume.origin)
     along = offsets @ normal
     tolerance = _PLACE_TOLERANCE * min(volume.spacing)
-    ends = np.array([0.0, (len(positions) - 1) * volume.spacing[0]])
+    ends = np.array([0.0, (volume.array.shape[0] - 1) * volume.spacing[0]])
     # The sides drift with the direction's own rounding.
     sideways = np.abs(offsets - along[:, np.newaxis] * normal).max()
     if np.abs(along[[0, -1]] - ends).max() > tolerance or sideways > tolerance + _DIRECTION_TOLERANCE * ends[1]:
@@ -309,7 +317,7 @@ def _read_back(path: Path, volume: Volume, images: list[Any]) -> NDArray[np.unsi
     normal = np.asarray(volume.direction)[:, 0]
     places = np.array([np.dot(image.ImagePositionPatient, normal) for image in images])
     image = pydicom.dcmread(path)
-    numbers = np.zeros(volume.array.shape, np.uint16)
+    numbers = np.zeros((len(images), *volume.array.shape[1:]), np.uint16)
     for number, entry in enumerate(image.PerFrameFunctionalGroupsSequence):
         position = entry.PlanePositionSequence[0].ImagePositionPatient
         index = int(np.abs(places - np.dot(position, normal)).argmin())

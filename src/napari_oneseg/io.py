@@ -11,8 +11,7 @@ import gzip
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +19,14 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from napari_oneseg.dicom import check_slices
+from napari_oneseg.dicom_frames import may_be_dicom
+from napari_oneseg.dicom_series import Series, choose_series, list_series, read_series
 from napari_oneseg.errors import AnnotationError, InputError, OutputError
+from napari_oneseg.gdcm import quiet
 from napari_oneseg.nifti import check_voxels, is_nifti, read_geometry, repeat_geometry
 from napari_oneseg.volume import SHEARED, Volume, label_dtype
 
-__all__ = ["READABLE", "WRITABLE", "read_labels", "read_volume", "write_image", "write_labels"]
+__all__ = ["READABLE", "WRITABLE", "Series", "list_series", "read_labels", "read_volume", "write_image", "write_labels"]
 
 READABLE = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 """Endings of files that can be read; a folder is read as a DICOM series."""
@@ -38,16 +39,19 @@ _ORIGIN_TOLERANCE = 1e-2  # share of the smallest spacing
 _DIRECTION_TOLERANCE = 1e-3  # of each component of the unit vectors
 
 
-def read_volume(path: str | Path, slice_axis: int | None = None) -> Volume:
+def read_volume(path: str | Path, slice_axis: int | None = None, series: str | None = None) -> Volume:
     """Read a scan with its exact position in space.
 
     Parameters
     ----------
     path
-        A NIfTI, NRRD or MetaImage file (one of :data:`READABLE`), or a folder with the files of one DICOM series, whose
-        slices are sorted by position.
+        A NIfTI, NRRD or MetaImage file (one of :data:`READABLE`), a folder with DICOM files, or a multi-frame DICOM
+        file. Slices are sorted by position.
     slice_axis
         The axis of the slices, 0, 1 or 2 for z, y or x; by default the axis of the largest spacing.
+    series
+        Which DICOM series, where the files make several: its key, as of :func:`list_series`, its UID, its number or its
+        description.
 
     Returns
     -------
@@ -62,10 +66,17 @@ def read_volume(path: str | Path, slice_axis: int | None = None) -> Volume:
     Warns
     -----
     UserWarning
-        If the slices of a DICOM series are not evenly spaced, as when one is missing.
+        If slices of a DICOM series are missing or not evenly spaced, or other images are left out.
     """
     path = Path(path)
-    image = _read_series(path) if path.is_dir() else _read_file(path)
+    if path.is_dir() or (path.is_file() and _suffix(path, READABLE) is None and may_be_dicom(path)):
+        volume, remarks = _read_dicom(path, series, slice_axis)
+        for remark in remarks:
+            warnings.warn(remark, stacklevel=2)
+        return volume
+    if series is not None:
+        raise InputError(f"{path.name} is no DICOM file, so there is no series '{series}' to choose in it.")
+    image = _read_file(path)
     array = sitk.GetArrayFromImage(image)
     if np.issubdtype(array.dtype, np.floating):
         with np.errstate(over="ignore"):  # becomes infinite, which Volume reports
@@ -196,7 +207,7 @@ def _read_file(path: Path) -> sitk.Image:
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
-        with _quiet():
+        with quiet():
             reader.ReadImageInformation()
             _check_kind(reader, path.name)
             image: sitk.Image = reader.Execute()
@@ -234,58 +245,18 @@ def _reason(message: str, suffix: str) -> str:
     return f"it is damaged or incomplete{beside}; copy or export it again"
 
 
-def _read_series(folder: Path) -> sitk.Image:
-    with _quiet():
-        keys = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
-        series = [sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), key) for key in keys]
-    if not series:
-        raise InputError(f"{folder} holds no DICOM files; give the folder in which the files of one series lie.")
-    if len(series) > 1:
-        names = "; ".join(_series_name(files) for files in series)
-        raise InputError(
-            f"{folder} holds {len(series)} DICOM series ({names}); move the files of one series to a folder of their "
-            "own and give that folder."
-        )
-    (files,) = series
-    if len(files) == 1:
-        raise InputError(
-            f"{folder} holds a single DICOM file; a scan needs at least two slices: give the whole series, and convert "
-            "a multi-frame file to NIfTI first."
-        )
-    reader = sitk.ImageSeriesReader()
-    reader.SetFileNames(files)
-    reader.MetaDataDictionaryArrayUpdateOn()
-    try:
-        with _quiet():
-            image: sitk.Image = reader.Execute()
-    except RuntimeError as error:
-        raise InputError(
-            f"The DICOM series in {folder} cannot be read: a file is damaged, or the slices differ in size; export it "
-            "again."
-        ) from error
-    if image.GetNumberOfComponentsPerPixel() > 1:
-        raise InputError(f"The DICOM series in {folder} holds colour images; one grey value per voxel was expected.")
-    check_slices(*(_series_entry(reader, len(files), key) for key in ("0020|0032", "0020|0037")))
-    return image
-
-
-def _series_entry(reader: sitk.ImageSeriesReader, count: int, key: str) -> NDArray[np.float64]:
-    """Return the numbers of an entry of all slices, one row for each slice."""
-    if not all(reader.HasMetaDataKey(index, key) for index in range(count)):
-        raise InputError(
-            "The slices of this DICOM series have no position, so their order is unknown; export it again."
-        )
-    return np.array([[float(value) for value in reader.GetMetaData(index, key).split("\\")] for index in range(count)])
-
-
-def _series_name(files: tuple[str, ...]) -> str:
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(files[0])
-    with _quiet():
-        reader.ReadImageInformation()
-    # The only entry that is shown: others may name the patient.
-    name = reader.GetMetaData("0008|103e").strip() if reader.HasMetaDataKey("0008|103e") else ""
-    return f"'{name or 'without description'}', {len(files)} slices"
+def _read_dicom(path: Path, wanted: str | None, slice_axis: int | None) -> tuple[Volume, tuple[str, ...]]:
+    """Read a DICOM series, and return it with what the user must be told of it."""
+    found = list_series(path)
+    series = choose_series(path, found, wanted)
+    array = read_series(series)
+    grid = series.grid
+    assert grid is not None
+    remarks = list(grid.remarks)
+    if wanted is None and len(found) > 1:
+        others = "; ".join(f"{other}" for other in found if other is not series)
+        remarks.append(f"Of the DICOM files in the folder, {series} is opened. Left out: {others}.")
+    return Volume(array, grid.spacing, grid.origin, grid.direction, slice_axis, grid.header), tuple(remarks)
 
 
 def _grid(image: sitk.Image) -> tuple[tuple[float, float, float], tuple[float, float, float], NDArray[np.float64]]:
@@ -349,7 +320,7 @@ def _write_file(path: Path, array: NDArray[Any], volume: Volume) -> None:
     image.SetSpacing(tuple(map(float, volume.spacing[::-1])))
     image.SetOrigin(tuple(map(float, volume.origin)))
     image.SetDirection(np.asarray(volume.direction, dtype=float)[:, ::-1].ravel().tolist())
-    with _quiet():
+    with quiet():
         if not is_nifti(path):
             sitk.WriteImage(image, str(path), useCompression=True)
             return
@@ -387,14 +358,3 @@ def _why(error: OSError, folder: Path) -> str:
 def _suffix(path: Path, known: tuple[str, ...]) -> str | None:
     """Return which of the known endings a file has, whatever its case."""
     return next((suffix for suffix in known if path.name.lower().endswith(suffix)), None)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep SimpleITK's own warnings off the terminal: what matters of them is checked and said here."""
-    before = sitk.ProcessObject.GetGlobalWarningDisplay()
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    try:
-        yield
-    finally:
-        sitk.ProcessObject.SetGlobalWarningDisplay(before)

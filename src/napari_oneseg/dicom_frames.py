@@ -1,0 +1,223 @@
+"""Headers of DICOM files: what is needed to put images together to a scan, and nothing that names the patient.
+
+A file with one image and a multi-frame ("enhanced") file are read alike: as frames, each with its position.
+"""
+
+from __future__ import annotations
+
+import struct
+import warnings
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pydicom
+from pydicom.errors import BytesLengthException, InvalidDicomError
+
+from napari_oneseg.errors import InputError
+
+__all__ = ["DAMAGED", "TRAITS", "Frame", "Header", "may_be_dicom", "read_frames"]
+
+DAMAGED = (
+    *(OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError),
+    *(NotImplementedError, struct.error, zlib.error, InvalidDicomError, BytesLengthException),
+)
+"""What pydicom raises on files that are damaged, or were made to do harm."""
+
+_NO_SCANS = {"SEG", "RTDOSE"}  # modalities that are drawn on scans
+
+# Entries of files and of frames, with the words they are shown with.
+_TRAITS = {
+    "StackID": "stack",
+    "EchoNumbers": "echo",
+    "EchoTime": "echo time",
+    "EffectiveEchoTime": "echo time",
+    "InversionTime": "inversion time",
+    "DiffusionBValue": "b-value",
+    "DiffusionGradientOrientation": "direction",
+    "ImageType": "kind",
+    "FrameType": "kind",
+    "SequenceName": "sequence",
+    "TemporalPositionIdentifier": "time point",
+    "TemporalPositionIndex": "time point",
+    "TriggerTime": "trigger time",
+    "NominalCardiacTriggerDelayTime": "trigger time",
+    "AcquisitionNumber": "acquisition",
+    "FrameAcquisitionNumber": "acquisition",
+    "ConvolutionKernel": "kernel",
+    "ReconstructionDiameter": "field of view",
+}
+TRAITS = tuple(dict.fromkeys(_TRAITS.values()))
+"""What may tell images at the same position apart, the most telling first."""
+
+_PLACE = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
+_OF_FRAMES = {*_TRAITS, *_PLACE, "RescaleSlope", "RescaleIntercept"}
+_OF_FILES = (
+    *("SOPInstanceUID", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "Modality", "InstanceNumber"),
+    *("NumberOfFrames", "Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation"),
+    *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
+    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
+)
+_ENTRIES = sorted({*_OF_FRAMES, *_OF_FILES})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Header:
+    """What a DICOM file says of all its images; ``bits`` are allocated, stored, and the highest one's number."""
+
+    path: Path = field(repr=False)
+    instance: str
+    series: str
+    number: int | None
+    description: str
+    modality: str
+    shape: tuple[int, int, int]
+    is_grey: bool
+    is_inverted: bool
+    bits: tuple[int, int, int]
+    is_signed: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """One image of a file: where it lies, in mm, how its grey values are scaled, and what sets it apart from others."""
+
+    header: Header = field(repr=False)
+    index: int
+    instance_number: int
+    position: tuple[float, ...] | None
+    orientation: tuple[float, ...] | None
+    pixel_spacing: tuple[float, ...] | None
+    slope: float
+    intercept: float
+    traits: Mapping[str, str]
+
+
+def may_be_dicom(path: Path) -> bool:
+    """Whether a file begins like a DICOM file, with its mark, or without as those of old programs."""
+    with path.open("rb") as file:
+        head = file.read(132)
+    return head[128:] == b"DICM" or _begins_without_mark(head)
+
+
+def _begins_without_mark(head: bytes) -> bool:
+    # The first entry is one of the first of group 8, or of the file's own group 2.
+    return len(head) == 132 and head[:2] in (b"\x02\x00", b"\x08\x00") and head[2] <= 0x18 and head[3] == 0
+
+
+def read_frames(path: Path) -> list[Frame]:
+    """Read the headers of the images in a file; none if it is no DICOM file, or one without images of a scan.
+
+    Raises
+    ------
+    InputError
+        If the file is a DICOM file, but damaged.
+    """
+    if not may_be_dicom(path):
+        return []
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of entries that nobody asked for
+            dataset = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=_ENTRIES)
+            if not dataset.get("Rows") or not dataset.get("Columns") or dataset.get("Modality") in _NO_SCANS:
+                return []
+            return list(_frames(dataset, _header(path, dataset)))
+    except DAMAGED as error:
+        raise InputError(
+            f"{path.name} is a damaged DICOM file; copy or export it again, or take it out of the folder."
+        ) from error
+
+
+def _header(path: Path, dataset: pydicom.Dataset) -> Header:
+    allocated = int(dataset.get("BitsAllocated") or 16)
+    # Files of floats do not say it.
+    stored = int(dataset.get("BitsStored") or 0)
+    high_bit = dataset.get("HighBit")
+    modality = str(dataset.get("Modality") or "").strip()
+    photometric = str(dataset.get("PhotometricInterpretation") or "MONOCHROME2").strip()
+    return Header(
+        path,
+        str(dataset.get("SOPInstanceUID") or ""),
+        str(dataset.get("SeriesInstanceUID") or ""),
+        _number(dataset.get("SeriesNumber")),
+        str(dataset.get("SeriesDescription") or "").strip(),
+        modality,
+        (max(1, int(dataset.get("NumberOfFrames") or 1)), int(dataset.Rows), int(dataset.Columns)),
+        int(dataset.get("SamplesPerPixel") or 1) == 1 and photometric in ("MONOCHROME1", "MONOCHROME2"),
+        # Hounsfield units mean the same however they are displayed.
+        photometric == "MONOCHROME1" and modality != "CT",
+        (allocated, stored, stored - 1 if high_bit is None else int(high_bit)),
+        int(dataset.get("PixelRepresentation") or 0) == 1,
+    )
+
+
+def _frames(dataset: pydicom.Dataset, header: Header) -> Iterator[Frame]:
+    instance = _number(dataset.get("InstanceNumber")) or 0
+    entries = {keyword: dataset.get(keyword) for keyword in _OF_FRAMES if dataset.get(keyword) is not None}
+    shared = dataset.get("SharedFunctionalGroupsSequence") or []
+    for group in shared[:1]:
+        entries.update(_entries_below(group))
+    groups = dataset.get("PerFrameFunctionalGroupsSequence") or []
+    if not groups:
+        if header.shape[0] > 1:
+            entries.pop("ImagePositionPatient", None)  # that of the first frame only
+        yield _frame(header, 0, instance, entries)
+        return
+    if len(groups) != header.shape[0]:
+        raise ValueError("as many descriptions as frames were expected")
+    for index, group in enumerate(groups):
+        yield _frame(header, index, instance + index, entries | _entries_below(group))
+
+
+def _entries_below(group: pydicom.Dataset) -> dict[str, Any]:
+    """Collect the wanted entries of a functional group, however deep in it they lie."""
+    found: dict[str, Any] = {}
+    for element in group:
+        if element.VR == "SQ":
+            for item in element.value[:1]:
+                found.update(_entries_below(item))
+        elif element.keyword in _OF_FRAMES:
+            found[element.keyword] = element.value
+    return found
+
+
+def _frame(header: Header, index: int, instance: int, entries: Mapping[str, Any]) -> Frame:
+    position, orientation, spacing = (
+        _numbers(entries.get(keyword), count) for keyword, count in zip(_PLACE, (3, 6, 2), strict=True)
+    )
+    slope, intercept = (entries.get(keyword) for keyword in ("RescaleSlope", "RescaleIntercept"))
+    traits = {keyword: _text(entries[keyword]) for keyword in _TRAITS if entries.get(keyword) not in (None, "")}
+    return Frame(
+        header,
+        index,
+        instance,
+        position,
+        orientation,
+        spacing,
+        1.0 if slope is None else float(slope),
+        0.0 if intercept is None else float(intercept),
+        {_TRAITS[keyword]: value for keyword, value in traits.items()},
+    )
+
+
+def _numbers(value: Any, count: int) -> tuple[float, ...] | None:
+    """Return an entry of several finite numbers, None if it is empty or missing."""
+    if value is None or value == "" or len(value) == 0:
+        return None
+    numbers = tuple(float(number) for number in value)
+    if len(numbers) != count or not all(abs(number) < 1e6 for number in numbers):
+        raise ValueError(f"{count} finite numbers were expected")
+    return numbers
+
+
+def _number(value: Any) -> int | None:
+    return None if value is None or value == "" else int(value)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value.strip()
+    parts = list(value) if isinstance(value, (list, pydicom.multival.MultiValue)) else [value]
+    return " ".join(f"{part:.6g}" if isinstance(part, float) else str(part) for part in parts)
