@@ -319,15 +319,21 @@ def _read_back(path: Path, volume: Volume, images: list[Any]) -> NDArray[np.unsi
     image = pydicom.dcmread(path)
     numbers = np.zeros((len(images), *volume.array.shape[1:]), np.uint16)
     for number, entry in enumerate(image.PerFrameFunctionalGroupsSequence):
-        position = entry.PlanePositionSequence[0].ImagePositionPatient
+        position = _group(image, entry, "PlanePositionSequence").ImagePositionPatient
         index = int(np.abs(places - np.dot(position, normal)).argmin())
         painted = _frame(image.PixelData, number, (image.Rows, image.Columns))
         if numbers[index][painted].any():
             raise OutputError(
                 f"{path.name} was not written: segments overlap in what was read back; choose another disk."
             )
-        numbers[index][painted] = entry.SegmentIdentificationSequence[0].ReferencedSegmentNumber
+        numbers[index][painted] = _group(image, entry, "SegmentIdentificationSequence").ReferencedSegmentNumber
     return numbers
+
+
+def _group(image: Any, entry: Any, name: str) -> Any:
+    """Return what is said of a frame; what is the same for all frames, as with a single segment, is said once."""
+    holder = entry if name in entry else image.SharedFunctionalGroupsSequence[0]
+    return getattr(holder, name)[0]
 
 
 def _frame(bits: bytes, number: int, shape: tuple[int, int]) -> NDArray[np.bool_]:

@@ -1,17 +1,20 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
+from napari.layers import Image
 
 from napari_oneseg.errors import InputError, OutputError
 from napari_oneseg.io import read_volume
 from napari_oneseg.orientation import shown
 from napari_oneseg.plugin import export
-from napari_oneseg.plugin.export import export_labels, propose_export_path, record_path
-from napari_oneseg.plugin.scan_layer import OpenScan
+from napari_oneseg.plugin.export import export_labels, is_dicom, propose_export_path, record_path
+from napari_oneseg.plugin.scan_layer import OpenScan, describe_layer, open_snapshot, scan_layer_data
 from tests.plugin.layer_fixtures import DIRECTIONS, same_grid, save_scan
 
 RECORD = {
@@ -115,3 +118,22 @@ def test_the_proposed_name(scan: OpenScan, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["a.b.nii.gz", "a.b.NII", "a.b.nrrd", "a.b.mha"])
 def test_the_record_has_the_label_file_s_name(name: str) -> None:
     assert record_path(Path("x") / name) == Path("x") / "a.b.json"
+
+
+def test_a_dicom_series_gets_a_dicom_segmentation(data_dir: Path, tmp_path: Path) -> None:
+    folder = data_dir / "vs_seg_dicom"
+    data, kwargs, _ = scan_layer_data(read_volume(folder), "series")
+    scan = open_snapshot(replace(describe_layer(Image(data, **kwargs)), path=folder))
+    assert is_dicom(scan)
+    labels = np.zeros(scan.shown.array.shape, np.uint8)
+    labels[4:8, 100:140, 120:180] = 3
+    record = {"label_names": {"3": "Liver"}, "label_colours": {"3": [1.0, 0.5, 0.0, 1.0]}}
+    export_labels(tmp_path / "out.dcm", labels, scan, record)
+    written = pydicom.dcmread(tmp_path / "out.dcm")
+    assert written.SegmentSequence[0].SegmentLabel == "Liver"
+    assert written.NumberOfFrames == 4
+    assert json.loads((tmp_path / "out.json").read_text())["labels"]["3"]["name"] == "Liver"
+    beside = replace(scan, path=None)
+    with pytest.raises(OutputError, match="DICOM series"):
+        export_labels(tmp_path / "none.dcm", labels, beside, record)
+    assert not (tmp_path / "none.json").exists()

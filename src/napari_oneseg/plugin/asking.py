@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLabel, QMessageBox, QPushButton, QVBoxLayout, QWidget
 
-__all__ = ["Asking"]
+__all__ = ["Asking", "with_ending"]
 
 LABEL_FILES = "NIfTI (*.nii.gz *.nii);;NRRD (*.nrrd);;MetaImage (*.mha)"
+DICOM_FILES = ";;DICOM segmentation (*.dcm)"
 
 
 class Asking(QWidget):
@@ -64,10 +66,24 @@ class Asking(QWidget):
         answer = QMessageBox.question(self.window(), "OneSeg", question)
         return bool(answer == QMessageBox.StandardButton.Yes)
 
-    def for_export(self, proposed: Path) -> Path | None:
-        """Ask for the name of a label file; a file that exists is replaced only if the user says so."""
-        name, _ = QFileDialog.getSaveFileName(self.window(), "Export labels", str(proposed), LABEL_FILES)
-        return Path(name) if name else None
+    def for_export(self, proposed: Path, dicom: bool = False) -> Path | None:
+        """Ask for the name of a label file; a file that exists is replaced only if the user says so.
+
+        Parameters
+        ----------
+        proposed
+            The name to begin with.
+        dicom
+            Whether the labels can leave as a DICOM segmentation.
+        """
+        kinds = LABEL_FILES + (DICOM_FILES if dicom else "")
+        name, kind = QFileDialog.getSaveFileName(self.window(), "Export labels", str(proposed), kinds)
+        if not name:
+            return None
+        path = with_ending(Path(name), kind)
+        if str(path) != name and path.exists() and not self.is_sure(f"{path.name} exists already. Replace it?"):
+            return None
+        return path
 
     def may_close(self) -> bool:
         """Ask whether to close over labels that were not exported."""
@@ -78,3 +94,20 @@ class Asking(QWidget):
             "The work is kept, and offered again when you open this scan.",
         )
         return bool(answer == QMessageBox.StandardButton.Yes)
+
+
+def with_ending(path: Path, kind: str) -> Path:
+    """Return a name that fits the kind of file that was chosen; dialogs leave the ending as it was.
+
+    Parameters
+    ----------
+    path
+        The name as it was given.
+    kind
+        The chosen entry of the dialog's list, such as ``NRRD (*.nrrd)``.
+    """
+    endings = re.findall(r"\*(\.[\w.]+)", kind)
+    if not endings or path.name.lower().endswith(tuple(endings)):
+        return path
+    stem = re.sub(r"(\.nii\.gz|\.nii|\.nrrd|\.mha|\.dcm)$", "", path.name, flags=re.IGNORECASE)
+    return path.with_name(stem + endings[0])

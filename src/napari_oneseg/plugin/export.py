@@ -16,8 +16,9 @@ from napari_oneseg.errors import InputError, OutputError
 from napari_oneseg.files import replacing
 from napari_oneseg.io import WRITABLE, write_labels
 from napari_oneseg.plugin.scan_layer import OpenScan, scan_name
+from napari_oneseg.segment_codes import Segment
 
-__all__ = ["export_labels", "propose_export_path", "record_path"]
+__all__ = ["export_labels", "is_dicom", "propose_export_path", "record_path"]
 
 
 def propose_export_path(scan: OpenScan) -> Path:
@@ -52,8 +53,8 @@ def export_labels(
     Parameters
     ----------
     path
-        The label file, ending in one of :data:`~napari_oneseg.io.WRITABLE`; an older one is replaced, and so is its
-        record.
+        The label file, ending in one of :data:`~napari_oneseg.io.WRITABLE`, or in ``.dcm`` for a DICOM segmentation of
+        a scan that came from a DICOM series; an older one is replaced, and so is its record.
     labels_shown
         Labels on the shown scan's grid, shape (z, y, x), integers from 0 on.
     scan
@@ -83,7 +84,34 @@ def export_labels(
         entries.pop(folded, None)
     with replacing(beside) as part:
         part.write_text(json.dumps(_plain(entries), indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        write_labels(path, scan.orientation.to_source(labels_shown), scan.source)
+        _write(path, scan.orientation.to_source(labels_shown), scan, _segments(record))
+
+
+def _write(path: Path, labels: NDArray[np.integer[Any]], scan: OpenScan, segments: Mapping[int, Segment]) -> None:
+    if not path.name.lower().endswith(".dcm"):
+        write_labels(path, labels, scan.source)
+        return
+    if not is_dicom(scan):
+        raise OutputError(
+            "A DICOM segmentation refers to the images of a DICOM series; this scan is none. Choose NIfTI, NRRD or "
+            "MetaImage."
+        )
+    from napari_oneseg.dicom_seg import write_dicom_seg
+
+    assert scan.path is not None
+    write_dicom_seg(path, labels, scan.source, scan.path, segments)
+
+
+def is_dicom(scan: OpenScan) -> bool:
+    """Return whether a scan came from a folder with a DICOM series that is still there."""
+    return scan.path is not None and scan.path.is_dir()
+
+
+def _segments(record: Mapping[str, Any]) -> dict[int, Segment]:
+    names, colours = record.get("label_names", {}), record.get("label_colours", {})
+    return {
+        int(value): Segment(name, tuple(colours.get(value, (1.0, 0.0, 0.0, 1.0))[:3])) for value, name in names.items()
+    }
 
 
 def _label_entries(

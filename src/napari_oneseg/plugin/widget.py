@@ -256,13 +256,13 @@ class OneSegWidget(QWidget):
 
     def export(self, path: Path | None = None) -> None:
         """Ask for a file and write the labels into it."""
-        from napari_oneseg.plugin.export import export_labels, propose_export_path
+        from napari_oneseg.plugin.export import export_labels, is_dicom, propose_export_path
 
         scan = self.controller.scan
         if not self._has_scan() or scan is None:
             return
         self.painter.compare()
-        path = path or self.asking.for_export(propose_export_path(scan))
+        path = path or self.asking.for_export(propose_export_path(scan), is_dicom(scan))
         if path is not None:
             self.controller.export(path, export_labels)
 
