@@ -16,6 +16,7 @@ from pytestqt.qtbot import QtBot
 from napari_oneseg import session
 from napari_oneseg.io import write_image
 from napari_oneseg.plugin.widget import OneSegWidget
+from tests.dicom_files import UID, grey, put_pixels, save_series
 from tests.plugin.plugin_fixtures import COUNT, SHAPE, STACK, WEIGHTS, painted, scan_layer, small_scan
 
 
@@ -336,3 +337,20 @@ def test_closing_asks_only_over_work_that_was_not_exported(desk: Desk, tmp_path:
     desk.settle()
     assert not desk.widget.eventFilter(window, close)
     assert asked == [True]
+
+
+def test_of_several_series_in_a_folder_the_user_chooses_one(desk: Desk, tmp_path: Path) -> None:
+    for number, name in enumerate(("first", "second"), 1):
+        heights = [2.0 * number * k for k in range(COUNT)]
+        named = {"SeriesInstanceUID": f"{UID}.{number}", "SeriesNumber": number, "SeriesDescription": name}
+        save_series(tmp_path / "both", heights, lambda dataset: put_pixels(dataset, grey(0, shape=SHAPE)), **named)
+    asked: list[list[str]] = []
+    desk.widget.asking.which = lambda _question, choices: asked.append(choices) or 1  # type: ignore[method-assign,func-returns-value]
+    desk.widget.opener.open_path(tmp_path / "both")
+    desk.settle()
+    desk.settle()
+    assert len(asked) == 1
+    assert ["first" in asked[0][0], "second" in asked[0][1]] == [True, True]
+    assert desk.widget.controller.scan is not None
+    assert desk.widget.controller.scan.source.spacing[0] == 4.0
+    assert desk.widget.controller.scan.path == tmp_path / "both"

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QLabel, QMessageBox, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QFileDialog,
+    QHBoxLayout,
+    QInputDialog,
+    QLabel,
+    QMessageBox,
+    QPushButton,
+    QVBoxLayout,
+    QWidget,
+)
 
 __all__ = ["Asking", "with_ending"]
 
@@ -84,6 +93,11 @@ class Asking(QWidget):
         if str(path) != name and path.exists() and not self.is_sure(f"{path.name} exists already. Replace it?"):
             return None
         return path
+
+    def which(self, question: str, choices: Sequence[str]) -> int | None:
+        """Return which of several the user wants."""
+        text, sure = QInputDialog.getItem(self.window(), "OneSeg", question, list(choices), 0, editable=False)
+        return choices.index(text) if sure else None
 
     def may_close(self) -> bool:
         """Ask whether to close over labels that were not exported."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 import weakref
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from napari_oneseg.plugin.view_model import Choice, StepState
 
 if TYPE_CHECKING:
     from napari_oneseg.autosave import Found
+    from napari_oneseg.dicom_series import Series
     from napari_oneseg.plugin.asking import Asking
     from napari_oneseg.plugin.autosaving import Autosaver
     from napari_oneseg.plugin.controller import Controller
@@ -66,6 +68,8 @@ class Opener(QObject):
         self._resuming = False
         self.window = ""
         """The window that was chosen."""
+        self.note = ""
+        """What is to be told of the file once it is open, such as slices that are missing."""
         controller.opened.connect(self._opened)
         link.layers_changed.connect(self._layers_changed)
 
@@ -80,29 +84,60 @@ class Opener(QObject):
         self.open_layer(active if isinstance(active, Image) and active in scans else scans[-1])
 
     def open_path(self, path: Path) -> None:
-        """Read a file, or the folder of a DICOM series, and open it."""
+        """Read a file, or a folder of DICOM files, and open it; of several series the user chooses one."""
         if self._reading is not None:
             self._reading.forget()
+        if not path.is_dir():
+            self._read(path)
+            return
 
-        def read(_: object) -> Any:
+        def look(_: object) -> list[Series]:
+            from napari_oneseg.io import list_series
+
+            return list_series(path)
+
+        def done(found: list[Series]) -> None:
+            self._reading = None
+            usable = [series for series in found if series.problem is None]
+            if len(usable) > 1:
+                names = [f"{number}: {series}" for number, series in enumerate(usable, 1)]
+                chosen = self._asking.which("The folder holds several scans. Open:", names)
+                self.changed.emit()
+                if chosen is not None:
+                    self._read(path, usable[chosen])
+            else:
+                self._read(path)
+
+        self._begin(Job(look, done, on_error=self._not_read, name="list"))
+
+    def _read(self, path: Path, series: Series | None = None) -> None:
+        def read(_: object) -> tuple[Any, str]:
             from napari_oneseg.io import read_volume
             from napari_oneseg.plugin.scan_layer import scan_layer_data
 
-            return scan_layer_data(read_volume(path), _plain_name(path))
+            with warnings.catch_warnings(record=True) as told:
+                warnings.simplefilter("always", UserWarning)
+                volume = read_volume(path, series=None if series is None else series.key)
+            notes = [str(one.message) for one in told if one.category is UserWarning]
+            return scan_layer_data(volume, _plain_name(path)), " ".join(notes)
 
-        def done(data: Any) -> None:
+        def done(answer: tuple[Any, str]) -> None:
+            data, self.note = answer
             layer = Layer.create(*data)
             self._paths[layer] = path
             self._link.viewer.add_layer(layer)
             self._reading = None
             self.open_layer(layer)
 
-        def failed(sentence: str) -> None:
-            self._reading = None
-            self.said.emit(sentence, "error")
-            self.changed.emit()
+        self._begin(Job(read, done, on_error=self._not_read, name="read"))
 
-        self._reading = self._engine.submit(Job(read, done, on_error=failed, name="read"))
+    def _begin(self, job: Job) -> None:
+        self._reading = self._engine.submit(job)
+        self.changed.emit()
+
+    def _not_read(self, sentence: str) -> None:
+        self._reading = None
+        self.said.emit(sentence, "error")
         self.changed.emit()
 
     def open_key(self, key: object) -> None:

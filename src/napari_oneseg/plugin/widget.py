@@ -277,10 +277,9 @@ class OneSegWidget(QWidget):
     def _scan_opened(self) -> None:
         opened = self.controller.opened_scan
         assert opened is not None
-        if opened.scan.note:
-            self.view.notify(opened.scan.note, "warning")
-        else:
-            self.view.notify("")
+        notes = " ".join(note for note in (opened.scan.note, self.opener.note) if note)
+        self.opener.note = ""
+        self.view.notify(notes, "warning" if notes else "info")
         self._slice_shown(self.link.current() or 0)
 
     def _slice_shown(self, index: int) -> None:
