@@ -12,7 +12,7 @@ from tests.e2e.desktop import Desktop
 from tests.e2e.program import Program, State
 from tests.e2e.scans import Labels, Scan
 
-KILLS = int(os.environ.get("ONESEG_E2E_KILLS") or 5)
+KILLS = int(os.environ.get("ONESEG_E2E_KILLS") or 3)
 MOMENTS = ("after a stroke", "in a stroke", "in a propagation")
 
 
