@@ -26,6 +26,7 @@ DAMAGED = (
 )
 """What pydicom raises on files that are damaged, or were made to do harm."""
 
+_HEAD = 132  # bytes
 _NO_SCANS = {"SEG", "RTDOSE"}  # modalities that are drawn on scans
 
 # Entries of files and of frames, with the words they are shown with.
@@ -98,13 +99,17 @@ class Frame:
 def may_be_dicom(path: Path) -> bool:
     """Whether a file begins like a DICOM file, with its mark, or without as those of old programs."""
     with path.open("rb") as file:
-        head = file.read(132)
-    return head[128:] == b"DICM" or _begins_without_mark(head)
+        head = file.read(_HEAD)
+    return _has_mark(head) or _begins_without_mark(head)
+
+
+def _has_mark(head: bytes) -> bool:
+    return head[128:] == b"DICM"
 
 
 def _begins_without_mark(head: bytes) -> bool:
     # The first entry is one of the first of group 8, or of the file's own group 2.
-    return len(head) == 132 and head[:2] in (b"\x02\x00", b"\x08\x00") and head[2] <= 0x18 and head[3] == 0
+    return len(head) == _HEAD and head[:2] in (b"\x02\x00", b"\x08\x00") and head[2] <= 0x18 and head[3] == 0
 
 
 def read_frames(path: Path) -> list[Frame]:
@@ -115,7 +120,9 @@ def read_frames(path: Path) -> list[Frame]:
     InputError
         If the file is a DICOM file, but damaged.
     """
-    if not may_be_dicom(path):
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    if not _has_mark(head) and not _begins_without_mark(head):
         return []
     try:
         with warnings.catch_warnings():
@@ -125,6 +132,8 @@ def read_frames(path: Path) -> list[Frame]:
                 return []
             return list(_frames(dataset, _header(path, dataset)))
     except DAMAGED as error:
+        if not _has_mark(head):  # so it is a file of another kind
+            return []
         raise InputError(
             f"{path.name} is a damaged DICOM file; copy or export it again, or take it out of the folder."
         ) from error

@@ -113,6 +113,7 @@ def _decoded(dataset: pydicom.FileDataset, indices: list[int], header: Header) -
         dataset.file_meta.TransferSyntaxUID = uid.ImplicitVRLittleEndian if implicit else explicit
     syntax = dataset.file_meta.TransferSyntaxUID
     if not syntax.is_compressed or syntax.is_deflated:
+        dataset.BitsStored = header.bits[0]  # all of them: of some, pydicom takes the lowest, whichever are in use
         for image in iter_pixels(dataset, indices=indices, raw=True):
             yield _in_use(image, header)
         return

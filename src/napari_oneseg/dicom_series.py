@@ -85,6 +85,7 @@ def list_series(path: str | Path) -> list[Series]:
     frames: list[Frame] = []
     for file in _files(Path(path)):
         frames += read_frames(file)
+    frames.sort(key=lambda frame: frame.instance_number)
     found: list[Series] = []
     for group in grouped(_without_copies(frames), lambda frame: frame.header.series):
         for count, stack in enumerate(split(group), 1):
