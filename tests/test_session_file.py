@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import tracemalloc
 import zipfile
 from dataclasses import fields, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from napari_oneseg import session_file
 from napari_oneseg.config import PropagationConfig, ScreeningConfig
 from napari_oneseg.errors import InputError, OutputError
 from napari_oneseg.propagation.propagate import LabelledSlice
@@ -202,6 +204,8 @@ def test_a_pickle_inside_is_not_opened(path: Path) -> None:
         {"painted": [-1, 3], "complete": []},
         {"results": [1, 2, 2.5]},
         {"scores": [1.0]},
+        {"scores": ["1", 0.5, 0.5]},
+        {"scan": None},
         {"stale": None},
         {"direction": "sideways"},
         {"extras": [1]},
@@ -217,14 +221,62 @@ def test_entries_that_contradict_each_other(path: Path, meta: Any) -> None:
 
 def test_arrays_that_contradict_each_other(path: Path) -> None:
     whole = path.read_bytes()
-    for array in (np.zeros((2, 5, 8), np.uint8), np.zeros((2, 5), np.uint8), np.zeros((2, *SHAPE), np.float32)):
+    for array in (
+        np.zeros((2, 5, 8), np.uint8),
+        np.zeros((2, 5), np.uint8),
+        np.zeros((2, *SHAPE), np.float32),
+        np.zeros((3, *SHAPE), np.uint8),
+        np.asfortranarray(np.zeros((2, *SHAPE), np.uint8)),
+    ):
         path.write_bytes(whole)
         rewritten(path, painted=npy(array))
-        with pytest.raises(InputError, match="contradict"):
+        with pytest.raises(InputError, match=r"contradict|claim"):
             load_session(path)
     path.write_bytes(whole)
     rewritten(path, labels=None)
     with pytest.raises(InputError, match="may be damaged"):
+        load_session(path)
+
+
+def claiming(shape: str, body: bytes = b"", kind: str = "|u1") -> bytes:
+    text = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode() + body
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        claiming("(2, 5, 7)", bytes(64 << 20)),
+        claiming("(2, 4194304, 8)", bytes(64 << 20)),
+        claiming("(2, 1000000, 1000000)"),
+        claiming("(-2, -5, 7)", bytes(70)),
+        claiming("(2, 5, 7", bytes(70)),
+        claiming("(2, 5, 7)", bytes(70), kind="|O"),
+    ],
+    ids=["long", "large", "huge", "negative", "unclosed", "objects"],
+)
+def test_an_array_that_is_not_what_it_claims_costs_no_memory(path: Path, content: bytes) -> None:
+    rewritten(path, painted=content)
+    del content
+    tracemalloc.start()
+    try:
+        with pytest.raises(DamagedSession):
+            load_session(path)
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_record_that_unpacks_to_more_than_a_session_holds(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_file, "_LARGEST_RECORD", 1000)
+    rewritten(path, {"extras": {"long": " " * 1000}})
+    with pytest.raises(DamagedSession, match="too large"):
+        load_record(path)
+
+
+def test_arrays_that_unpack_to_more_than_a_session_holds(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_file, "_LARGEST_ARRAYS", 300)
+    with pytest.raises(DamagedSession, match="more than any session"):
         load_session(path)
 
 

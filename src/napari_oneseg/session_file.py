@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,11 +32,18 @@ __all__ = ["DamagedSession", "SavedSession", "load_record", "load_session", "sav
 _FORMAT = "napari-oneseg session"
 _VERSION = 1
 # What the standard library and numpy raise on a file that was cut, overwritten or put together wrongly; a wrong bit in
-# a zip header can also claim a password (RuntimeError) or an unknown compression (NotImplementedError).
+# a zip header can also claim a password (RuntimeError) or an unknown compression (NotImplementedError), and one in an
+# array's header can make it what Python cannot parse (SyntaxError, TokenError).
 _DAMAGED = (
     OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, RuntimeError, NotImplementedError,
-    zipfile.BadZipFile, zlib.error,
+    OverflowError, MemoryError, SyntaxError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
+# Zeros pack a thousandfold, so a small file may unpack to anything: more than this no session holds.
+_LARGEST_RECORD = 64 << 20
+_LARGEST_ARRAYS = 8 << 30
+_BLOCK = 1 << 24
+# Which entry of the record lists the slices of each array.
+_SLICES_OF = {"painted": "painted", "frozen": "frozen", "labels": "results", "confidence": "results"}
 
 
 class DamagedSession(InputError):
@@ -119,9 +128,7 @@ def load_session(path: str | os.PathLike[str]) -> SavedSession:
         If the file is missing, damaged (:class:`DamagedSession`), or not a session.
     """
     with _opened(Path(path)) as (archive, meta):
-        names = ("painted", "frozen", "labels", "confidence")
-        arrays = {name: np.load(io.BytesIO(archive.read(f"{name}.npy")), allow_pickle=False) for name in names}
-        return _assembled(meta, arrays)
+        return _assembled(meta, _arrays(archive, meta))
 
 
 def load_record(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -137,6 +144,8 @@ def _opened(path: Path) -> Iterator[tuple[zipfile.ZipFile, dict[str, Any]]]:
         raise InputError(f"There is no session file {path}.")
     try:
         with zipfile.ZipFile(path) as archive:
+            if archive.getinfo("session.json").file_size > _LARGEST_RECORD:
+                raise ValueError("its record is too large")
             meta = json.loads(archive.read("session.json"))
             _check_version(meta)
             yield archive, meta
@@ -148,8 +157,57 @@ def _opened(path: Path) -> Iterator[tuple[zipfile.ZipFile, dict[str, Any]]]:
         raise kind(f"{path} is not a readable session file, it may be damaged ({error}).") from error
 
 
+@dataclass(frozen=True)
+class _Claim:
+    """What an array's header says of it, before any memory is set aside for it."""
+
+    file: io.BufferedIOBase
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def bytes(self) -> int:
+        # In Python's integers, which do not overflow.
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def _arrays(archive: zipfile.ZipFile, meta: dict[str, Any]) -> dict[str, NDArray[Any]]:
+    """Read the arrays, after what their headers claim was compared with the record and with each other."""
+    with ExitStack() as stack:
+        claims = {}
+        for name in _SLICES_OF:
+            entry = archive.getinfo(f"{name}.npy")
+            file = cast(io.BufferedIOBase, stack.enter_context(archive.open(entry)))
+            claims[name] = _claim(file, entry.file_size)
+        _check_slices(meta, claims)
+        if sum(claim.bytes for claim in claims.values()) > _LARGEST_ARRAYS:
+            raise ValueError("it holds more than any session does")
+        return {name: _read(claim) for name, claim in claims.items()}
+
+
+def _claim(file: io.BufferedIOBase, size: int) -> _Claim:
+    if np.lib.format.read_magic(file) != (1, 0):
+        raise ValueError("its arrays are of an unknown kind")
+    shape, by_columns, dtype = np.lib.format.read_array_header_1_0(file)
+    claim = _Claim(file, shape, dtype)
+    if dtype.kind not in "uf" or by_columns or len(shape) != 3 or min(shape) < 0 or claim.bytes != size - file.tell():
+        raise ValueError("its arrays are not what they claim to be")
+    return claim
+
+
+def _read(claim: _Claim) -> NDArray[Any]:
+    array: NDArray[Any] = np.empty(claim.shape, claim.dtype)
+    content = array.reshape(-1).view(np.uint8).data
+    # In blocks, so that nothing is held twice; at the last one zipfile compares the checksum.
+    while len(content):
+        read = claim.file.readinto(content[:_BLOCK])
+        if not read:
+            raise EOFError("it is cut off")
+        content = content[read:]
+    return array
+
+
 def _assembled(meta: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> SavedSession:
-    _check_slices(meta, arrays)
     results = {
         index: LabelledSlice(index, labels, confidence, float("nan") if score is None else score)
         for index, labels, confidence, score in zip(
@@ -181,15 +239,21 @@ def _check_version(meta: dict[str, Any]) -> None:
         )
 
 
-def _check_slices(meta: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> None:
+def _check_slices(meta: dict[str, Any], claims: Mapping[str, _Claim]) -> None:
     """Refuse what no session can have written, before it does harm further on."""
-    shapes = {array.shape[1:] for array in arrays.values() if len(array)}
+    shapes = {claim.shape[1:] for claim in claims.values() if claim.shape[0]}
     indices = [index for key in ("painted", "complete", "frozen", "results", "stale") for index in meta[key]]
-    kinds = {array.dtype.kind for name, array in arrays.items() if name != "confidence"}
+    kinds = {claim.dtype.kind for name, claim in claims.items() if name != "confidence"}
+    scores = [score for score in meta["scores"] if score is not None]
     sound = (
         len(shapes) <= 1
-        and all(len(shape) == 2 for shape in shapes)
         and kinds == {"u"}
+        and (claims["confidence"].dtype.kind == "f" or not meta["results"])
+        and all(claims[name].shape[0] == len(meta[key]) for name, key in _SLICES_OF.items())
+        and len(meta["scores"]) == len(meta["results"])
+        and all(isinstance(score, int | float) for score in scores)
+        and isinstance(meta["scan"], str)
+        and isinstance(meta["weights"], str)
         and all(isinstance(index, int) and index >= 0 for index in indices)
         and set(meta["complete"]) <= set(meta["painted"])
         and meta["direction"] in get_args(Direction)
