@@ -1,7 +1,7 @@
 PYTHON := .venv/bin/python
 ARGS ?=
 
-.PHONY: help demo test lint docs bench-ablation bench-accuracy bench-speed setup system clean
+.PHONY: help demo test lint docs bench-ablation bench-accuracy bench-fuzz bench-speed setup system clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-16s %s\n", $$1, $$2 }'
@@ -25,6 +25,9 @@ bench-ablation: setup ## Measure what each part of self-learning contributes; AR
 
 bench-accuracy: setup ## Measure accuracy on real scans; ARGS goes to the program.
 	$(PYTHON) benchmarks/accuracy.py $(ARGS)
+
+bench-fuzz: setup ## Give the readers damaged and hostile files; ARGS goes to the program.
+	$(PYTHON) benchmarks/fuzz.py $(ARGS)
 
 bench-speed: setup ## Measure speed and memory; ARGS goes to the program.
 	$(PYTHON) benchmarks/speed.py $(ARGS)
