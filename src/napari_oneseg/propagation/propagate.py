@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -13,6 +15,7 @@ from napari_oneseg.config import Direction, PropagationConfig
 from napari_oneseg.errors import AnnotationError
 from napari_oneseg.features.extractor import FeatureStack
 from napari_oneseg.preprocessing import WorkingGrid
+from napari_oneseg.propagation.ahead import Counted, running_ahead
 from napari_oneseg.propagation.confidence import slice_confidence
 from napari_oneseg.propagation.enlarging import decided_on_source
 from napari_oneseg.propagation.sweep import Carried, PaintedMaps, sweep
@@ -23,6 +26,8 @@ __all__ = ["Anchors", "LabelledSlice", "check_painted", "propagate", "propagate_
 
 # Positions with less label probability than this do not count when a slice's confidence is averaged.
 _PRESENCE = 0.1
+
+_Arrived: TypeAlias = tuple[int, Carried | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,26 +117,53 @@ def propagate_slices(
     painted = {
         index: _painted_maps(image, index in annotation.complete, values, stack) for index, image in images.items()
     }
-    visits = 2 * (last - first + 1) if direction == "both" else last - first + 1
-    visited = 0
     anchors = [Anchors.of(annotation, value, first, last) for value in values]
     ways: dict[str, range] = {"up": range(first, last + 1), "down": range(last, first - 1, -1)}
-    ways = {way: order for way, order in ways.items() if direction in ("both", way)}
+    sweeps = {
+        way: _arriving(stack, order, painted, config) for way, order in ways.items() if direction in ("both", way)
+    }
+    told, visits = 0, len(sweeps) * (last - first + 1)
     from_below: dict[int, Carried | None] = {}
-    for way, order in ways.items():
-        for index, carried in sweep(stack.maps, order, painted, config, stack.null_bias, stack.refinement):
-            visited += 1
-            if progress is not None:
-                progress(visited, visits)
-            arrived = None if carried is None else _halved(carried)
-            if direction == "both" and way == "up" and index <= max(images):
-                from_below[index] = arrived
-                continue
-            if direction == "both" and way == "down" and index not in from_below:
-                continue  # the sweep upwards has given it: nothing comes from above
-            blended = _blend(from_below.pop(index, None), arrived, index, anchors)
-            complete = index in annotation.complete
-            yield _decide(index, blended, images.get(index), complete, values, stack.grid)
+    with _beside_each_other(sweeps, stack.maps.device) as (sources, visited):
+        for way, source in sources.items():
+            for index, arrived in source:
+                while progress is not None and told < visited():
+                    told += 1
+                    progress(told, visits)
+                if direction == "both" and way == "up" and index <= max(images):
+                    from_below[index] = arrived
+                    continue
+                if direction == "both" and way == "down" and index not in from_below:
+                    continue  # the sweep upwards has given it: nothing comes from above
+                blended = _blend(from_below.pop(index, None), arrived, index, anchors)
+                complete = index in annotation.complete
+                yield _decide(index, blended, images.get(index), complete, values, stack.grid)
+
+
+def _arriving(
+    stack: FeatureStack, order: range, painted: dict[int, PaintedMaps], config: PropagationConfig
+) -> Iterator[_Arrived]:
+    """Sweep, and store what has arrived in half precision: a whole scan of it is kept."""
+    for index, carried in sweep(stack.maps, order, painted, config, stack.null_bias, stack.refinement):
+        yield index, None if carried is None else Carried(carried.labels.half(), carried.reliability.half())
+
+
+@contextmanager
+def _beside_each_other(
+    sweeps: dict[str, Iterator[_Arrived]], device: torch.device
+) -> Iterator[tuple[dict[str, Iterable[_Arrived]], Callable[[], int]]]:
+    """Give the sweeps, the second of which is computed beside the first where there are cores for both.
+
+    Returns
+    -------
+    The sweeps, and what tells how many slices they have visited together.
+    """
+    counted = {way: Counted(source) for way, source in sweeps.items()}
+    if len(sweeps) < 2 or device.type != "cpu" or torch.get_num_threads() < 2:
+        yield dict(counted), lambda: sum(source.done for source in counted.values())
+        return
+    with running_ahead(sweeps["down"]) as down:
+        yield {"up": counted["up"], "down": down}, lambda: counted["up"].done + down.done
 
 
 def check_painted(annotation: Annotation, first: int, last: int) -> None:
@@ -155,11 +187,6 @@ def _painted_maps(
     occupancy = stack.grid.to_features(one_hot[None].float())[0]
     anchored = one_hot.flatten(1).any(1)
     return PaintedMaps(occupancy, torch.ones_like(anchored) if complete else anchored)
-
-
-def _halved(carried: Carried) -> Carried:
-    """Store what has arrived in half precision: a whole scan of it is kept."""
-    return Carried(carried.labels.half(), carried.reliability.half())
 
 
 @dataclass(frozen=True)
