@@ -1,6 +1,6 @@
-"""The second sweep runs beside the first: on two cores a propagation in both directions takes little more than half.
+"""The second sweep of a propagation in both directions runs beside the first, each on its share of the cores.
 
-One sweep alone gains nothing from a second core: its steps are short, and each waits for the one before.
+One sweep alone gains nothing from a second core: its operations are short, and each waits for the one before.
 """
 
 from __future__ import annotations
