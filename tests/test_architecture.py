@@ -38,6 +38,7 @@ LAYERS = [
     "gdcm",
     "dicom_pixels",
     "dicom_series",
+    "metaimage",
     "nifti",
     "segment_codes",
     "segment_nrrd",

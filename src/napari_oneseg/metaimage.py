@@ -1,0 +1,104 @@
+"""MetaImage files whose voxels are damaged: SimpleITK reads them as they come, and sets aside what memory they ask for.
+
+The header says how many voxels there are and how long their packed form is; that form, zlib's, ends with a checksum.
+Both are compared before SimpleITK reads the file.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Mapping
+from io import BufferedReader
+from pathlib import Path
+
+from napari_oneseg.errors import InputError
+
+__all__ = ["check_meta_image"]
+
+_LONGEST_HEADER = 1 << 16
+_BLOCK = 1 << 20
+_BYTES = {
+    "MET_CHAR": 1, "MET_UCHAR": 1, "MET_SHORT": 2, "MET_USHORT": 2, "MET_INT": 4, "MET_UINT": 4, "MET_LONG": 4,
+    "MET_ULONG": 4, "MET_LONG_LONG": 8, "MET_ULONG_LONG": 8, "MET_FLOAT": 4, "MET_DOUBLE": 8,
+}  # fmt: skip
+
+
+def check_meta_image(path: Path) -> None:
+    """Refuse a MetaImage file (.mha, .mhd) whose voxels are incomplete or fail their checksum.
+
+    Files that this function knows too little of, such as lists of slices, are left to SimpleITK.
+
+    Raises
+    ------
+    InputError
+        If the header claims more than there is, or the packed voxels are damaged.
+    """
+    with path.open("rb") as file:
+        header = _header(file)
+        beside = header.get("ElementDataFile")
+        if header.get("ElementType") not in _BYTES or beside is None or beside.startswith("LIST"):
+            return
+        try:
+            voxels = math.prod(int(word) for word in header["DimSize"].split())
+            needed = voxels * int(header.get("ElementNumberOfChannels", 1)) * _BYTES[header["ElementType"]]
+            packed = int(header.get("CompressedDataSize", -1))
+        except (KeyError, ValueError) as error:
+            raise InputError(_damaged(path)) from error
+        if beside.upper() == "LOCAL":
+            _check_voxels(path, file, header, needed, packed)
+            return
+        data = path.with_name(Path(beside).name)
+        # Its absence, and formats with one file for each slice, are SimpleITK's matter.
+        if data.is_file():
+            with data.open("rb") as voxel_file:
+                _check_voxels(path, voxel_file, header, needed, packed)
+
+
+def _header(file: BufferedReader) -> dict[str, str]:
+    """Return the header's entries; the file is left where the voxels begin."""
+    entries: dict[str, str] = {}
+    while file.tell() < _LONGEST_HEADER and (line := file.readline(_LONGEST_HEADER)):
+        key, _, value = line.decode("latin-1").partition("=")
+        entries[key.strip()] = value.strip()
+        if key.strip() == "ElementDataFile":
+            break
+    return entries
+
+
+def _check_voxels(path: Path, file: BufferedReader, header: Mapping[str, str], needed: int, packed: int) -> None:
+    start = file.tell()
+    there = file.seek(0, 2) - start
+    file.seek(start)
+    if needed < 0:
+        raise InputError(_damaged(path))
+    if header.get("CompressedData", "False").lower()[:1] not in ("t", "1"):
+        if there < needed:
+            raise InputError(f"{path.name} is incomplete ({there} of {needed} bytes); copy or export it again.")
+        return
+    if packed > there:
+        raise InputError(_damaged(path))
+    try:
+        length = _unpacked(file, needed)
+    except zlib.error as error:
+        raise InputError(_damaged(path)) from error
+    if length != needed:
+        raise InputError(_damaged(path))
+
+
+def _unpacked(file: BufferedReader, needed: int) -> int:
+    """Return how many bytes the packed voxels become, one more than needed at most; -1 if they are cut off."""
+    # Told from gzip by its first bytes; at the end of the stream the checksum is compared.
+    unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)
+    length = 0
+    while not unpacker.eof and length <= needed:
+        block = unpacker.unconsumed_tail or file.read(_BLOCK)
+        unpacked = unpacker.decompress(block, _BLOCK)
+        length += len(unpacked)
+        if not block and not unpacked:
+            return -1
+    return length
+
+
+def _damaged(path: Path) -> str:
+    return f"{path.name} is damaged or incomplete; copy or export it again."
