@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import struct
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from scipy.spatial.transform import Rotation
 
 from napari_oneseg.errors import InputError
 from napari_oneseg.io import read_volume, write_image, write_labels
+from napari_oneseg.volume import Volume
 
 
 def grey_values(shape: tuple[int, int, int] = (6, 5, 4)) -> NDArray[np.int16]:
@@ -75,9 +77,149 @@ def test_a_damaged_compressed_file(tmp_path: Path) -> None:
     refused(path, "scan.nii.gz is damaged or incomplete")
 
 
-def test_nifti_2(tmp_path: Path) -> None:
-    nib.save(nib.Nifti2Image(grey_values().T, np.eye(4)), tmp_path / "scan.nii.gz")
-    refused(tmp_path / "scan.nii.gz", "NIfTI-2 file.*save it as NIfTI-1")
+def oblique() -> NDArray[np.float64]:
+    affine = np.eye(4)
+    affine[:3, :3] = Rotation.from_euler("xyz", [20, -15, 35], degrees=True).as_matrix() * [-0.8, 1.25, 7.5]
+    affine[:3, 3] = [12.5, -40.25, 101.0]
+    return affine
+
+
+def affine_of(volume: Volume) -> NDArray[np.float64]:
+    """Voxel (x, y, z) to position in nibabel's frame."""
+    axes = (volume.direction * volume.spacing)[:, ::-1]
+    return np.diag([-1, -1, 1, 1]) @ np.vstack([np.column_stack([axes, volume.origin]), [0, 0, 0, 1]])
+
+
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "float32"])
+def test_nifti_2(tmp_path: Path, ending: str, order: str, dtype: str) -> None:
+    image = nib.Nifti2Image(grey_values().T.astype(dtype), oblique(), nib.Nifti2Header(endianness=order))
+    image.set_data_dtype(dtype)
+    image.set_qform(oblique(), 1)
+    image.set_sform(oblique(), 2)
+    nib.save(image, tmp_path / f"scan{ending}")
+    volume = read_volume(tmp_path / f"scan{ending}")
+    assert volume.array.dtype == dtype
+    np.testing.assert_array_equal(volume.array, grey_values())
+    np.testing.assert_allclose(affine_of(volume), oblique(), atol=1e-5)
+    write_labels(tmp_path / "labels.nii.gz", painted(), volume)
+    written = nib.load(tmp_path / "labels.nii.gz")
+    assert isinstance(written, nib.Nifti1Image)
+    assert (written.header["qform_code"], written.header["sform_code"]) == (1, 2)
+    np.testing.assert_allclose(written.affine, oblique(), atol=1e-5)
+    np.testing.assert_array_equal(np.asarray(written.dataobj).T, painted())
+
+
+def test_nifti_2_with_scaled_values(tmp_path: Path) -> None:
+    nib.save(nib.Nifti2Image(grey_values().T, np.eye(4)), tmp_path / "scan.nii")
+    data = bytearray((tmp_path / "scan.nii").read_bytes())
+    struct.pack_into("<2d", data, 176, -0.5, 10)
+    (tmp_path / "scan.nii").write_bytes(data)
+    np.testing.assert_allclose(read_volume(tmp_path / "scan.nii").array, 10 - 0.5 * grey_values())
+
+
+def test_nifti_2_with_a_long_side(tmp_path: Path) -> None:
+    nib.save(nib.Nifti2Image(np.arange(80000, dtype=np.uint8).reshape(40000, 2, 1), np.eye(4)), tmp_path / "scan.nii")
+    refused(tmp_path / "scan.nii", "sides of 40000 voxels; at most 32767 can be read")
+
+
+@pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz"])
+def test_a_truncated_nifti_2(tmp_path: Path, name: str) -> None:
+    nib.save(nib.Nifti2Image(grey_values().T, np.eye(4)), tmp_path / name)
+    (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-9])
+    refused(tmp_path / name, "incomplete")
+
+
+@pytest.mark.parametrize("axes", ["RAS", "LPS", "LAI", "PIR", "SRA", "ILP", "ASL"])
+@pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
+def test_axes_in_any_order(tmp_path: Path, axes: str, kind: type[nib.Nifti1Image]) -> None:
+    image = kind(grey_values().T, oblique())
+    to = nib.orientations.axcodes2ornt(axes)
+    image = image.as_reoriented(nib.orientations.ornt_transform(nib.io_orientation(image.affine), to))
+    nib.save(image, tmp_path / "scan.nii.gz")
+    volume = read_volume(tmp_path / "scan.nii.gz")
+    np.testing.assert_array_equal(volume.array.T, np.asarray(image.dataobj))
+    np.testing.assert_allclose(affine_of(volume), image.affine, atol=1e-4)
+
+
+@pytest.mark.parametrize(("qform", "sform", "used"), [(1, 0, "q"), (0, 2, "s"), (0, 1, "s"), (3, 0, "q")])
+def test_one_of_the_two_places_is_enough(tmp_path: Path, qform: int, sform: int, used: str) -> None:
+    image = nib.Nifti1Image(grey_values().T, np.eye(4))
+    image.set_sform(oblique() if used == "s" else np.eye(4), sform)
+    image.set_qform(oblique() if used == "q" else np.diag([0.8, 1.25, 7.5, 1]), qform)
+    nib.save(image, tmp_path / "scan.nii")
+    np.testing.assert_allclose(affine_of(read_volume(tmp_path / "scan.nii")), oblique(), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("codes", "used"), [((1, 2), "qform"), ((2, 4), "qform"), ((1, 1), "sform"), ((3, 1), "sform")]
+)
+@pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
+@pytest.mark.parametrize("flip", [False, True])
+def test_two_places_that_contradict_each_other(
+    tmp_path: Path, codes: tuple[int, int], used: str, kind: type[nib.Nifti1Image], flip: bool
+) -> None:
+    other = oblique() @ np.diag([-1, 1, 1, 1]) if flip else oblique() + np.array([[0] * 3 + [0.1]] + [[0] * 4] * 3)
+    places = {used: oblique(), "sform" if used == "qform" else "qform": other}
+    image = kind(grey_values().T, np.eye(4))
+    image.set_qform(places["qform"], codes[0])
+    image.set_sform(places["sform"], codes[1])
+    nib.save(image, tmp_path / "scan.nii")
+    by = "4.8" if flip else "0.1"
+    with pytest.warns(UserWarning, match=rf"contradict each other by up to {by} mm: .form is used") as caught:
+        volume = read_volume(tmp_path / "scan.nii")
+    assert caught[0].filename == __file__
+    said = "qform" if "qform is used" in str(caught[0].message) else "sform"
+    # Of two that are mirrored, SimpleITK prefers the sform.
+    assert said == ("sform" if flip else used)
+    np.testing.assert_allclose(affine_of(volume), places[said], atol=1e-4)
+
+
+def test_voxel_sizes_that_are_not_those_of_the_matrix(tmp_path: Path) -> None:
+    image = nib.Nifti1Image(grey_values().T, np.eye(4))
+    image.set_sform(oblique(), 1)
+    image.set_qform(np.eye(4), 0)
+    nib.save(image, tmp_path / "scan.nii")
+    refused(tmp_path / "scan.nii", r"contradicts itself: its voxel sizes .pixdim. or axes are not those of its sform")
+
+
+def test_places_that_agree_but_for_rounding(tmp_path: Path) -> None:
+    image = nib.Nifti1Image(grey_values().T, oblique())
+    image.set_qform(oblique(), 1)
+    image.set_sform(oblique().round(3), 1)
+    nib.save(image, tmp_path / "scan.nii")
+    read_volume(tmp_path / "scan.nii")
+
+
+def test_a_sheared_place_beside_a_straight_one(tmp_path: Path) -> None:
+    sheared = oblique()
+    sheared[0, 1] += 0.5
+    image = nib.Nifti1Image(grey_values().T, oblique())
+    image.set_qform(oblique(), 1)
+    image.set_sform(sheared, 1)
+    nib.save(image, tmp_path / "scan.nii")
+    with pytest.warns(UserWarning, match="contradict each other by up to .* mm: qform is used, sform is not"):
+        np.testing.assert_allclose(affine_of(read_volume(tmp_path / "scan.nii")), oblique(), atol=1e-4)
+
+
+def test_a_fourth_axis_of_one_volume(tmp_path: Path) -> None:
+    nib.save(nib.Nifti1Image(grey_values().T[..., np.newaxis], oblique()), tmp_path / "scan.nii")
+    np.testing.assert_array_equal(read_volume(tmp_path / "scan.nii").array, grey_values())
+
+
+def test_colours(tmp_path: Path) -> None:
+    colours = np.zeros((4, 5, 6), [("R", "u1"), ("G", "u1"), ("B", "u1")])
+    nib.save(nib.Nifti1Image(colours, np.eye(4)), tmp_path / "scan.nii")
+    refused(tmp_path / "scan.nii", "3 values per voxel .a colour or vector image")
+
+
+def test_claims_of_a_huge_size_are_refused(tmp_path: Path) -> None:
+    nib.save(nib.Nifti1Image(grey_values().T, np.eye(4)), tmp_path / "scan.nii.gz")
+    data = bytearray(gzip.decompress((tmp_path / "scan.nii.gz").read_bytes()))
+    struct.pack_into("<4h", data, 40, 3, 2000, 2000, 2000)
+    (tmp_path / "scan.nii.gz").write_bytes(gzip.compress(data))
+    refused(tmp_path / "scan.nii.gz", "holds 14.9 GB of voxels; at most 2 GB can be read: crop")
 
 
 def test_a_sheared_nifti(tmp_path: Path) -> None:

@@ -20,10 +20,19 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from napari_oneseg.dicom_frames import may_be_dicom
-from napari_oneseg.dicom_series import Series, choose_series, list_series, read_series
+from napari_oneseg.dicom_series import LARGEST, Series, choose_series, list_series, read_series
 from napari_oneseg.errors import AnnotationError, InputError, OutputError
 from napari_oneseg.gdcm import quiet
-from napari_oneseg.nifti import check_voxels, is_nifti, read_geometry, repeat_geometry
+from napari_oneseg.nifti import (
+    as_nifti_1,
+    check_places,
+    check_voxels,
+    is_nifti,
+    is_nifti_2,
+    read_geometry,
+    repeat_geometry,
+    too_large,
+)
 from napari_oneseg.volume import SHEARED, Volume, label_dtype
 
 __all__ = ["READABLE", "WRITABLE", "Series", "list_series", "read_labels", "read_volume", "write_image", "write_labels"]
@@ -66,7 +75,8 @@ def read_volume(path: str | Path, slice_axis: int | None = None, series: str | N
     Warns
     -----
     UserWarning
-        If slices of a DICOM series are missing or not evenly spaced, or other images are left out.
+        If slices of a DICOM series are missing or not evenly spaced, or other images are left out; if a NIfTI file says
+        in two ways where its voxels lie that contradict each other.
     """
     path = Path(path)
     if path.is_dir() or (path.is_file() and _suffix(path, READABLE) is None and may_be_dicom(path)):
@@ -82,7 +92,11 @@ def read_volume(path: str | Path, slice_axis: int | None = None, series: str | N
         with np.errstate(over="ignore"):  # becomes infinite, which Volume reports
             array = array.astype(np.float32, copy=False)
     spacing, origin, direction = _grid(image)
-    return Volume(array, spacing, origin, direction, slice_axis, read_geometry(path) if is_nifti(path) else {})
+    volume = Volume(array, spacing, origin, direction, slice_axis, read_geometry(path) if is_nifti(path) else {})
+    contradiction = check_places(volume)
+    if contradiction is not None:
+        warnings.warn(contradiction, stacklevel=2)
+    return volume
 
 
 def read_labels(path: str | Path, volume: Volume) -> NDArray[np.unsignedinteger]:
@@ -203,16 +217,25 @@ def _read_file(path: Path) -> sitk.Image:
     if path.stat().st_size == 0:
         raise InputError(f"{path.name} is empty (0 bytes); copy or export it again.")
     if is_nifti(path):
-        check_voxels(path)
+        check_voxels(path, LARGEST)
+        if is_nifti_2(path):
+            with tempfile.TemporaryDirectory(prefix="oneseg-") as folder:
+                plain = Path(folder) / "plain.nii"
+                as_nifti_1(path, plain)
+                return _read_image(plain, path.name, suffix)
+    return _read_image(path, path.name, suffix)
+
+
+def _read_image(path: Path, name: str, suffix: str) -> sitk.Image:
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
         with quiet():
             reader.ReadImageInformation()
-            _check_kind(reader, path.name)
+            _check_kind(reader, name)
             image: sitk.Image = reader.Execute()
     except RuntimeError as error:
-        raise InputError(f"{path.name} cannot be read: {_reason(str(error), suffix)}.") from error
+        raise InputError(f"{name} cannot be read: {_reason(str(error), suffix)}.") from error
     return image
 
 
@@ -233,6 +256,9 @@ def _check_kind(reader: sitk.ImageFileReader, name: str) -> None:
             f"{name} has {reader.GetNumberOfComponents()} values per voxel (a colour or vector image); a scan with one "
             "grey value per voxel was expected."
         )
+    voxels = int(np.prod(size, dtype=float)) * sitk.Image([1] * 3, reader.GetPixelID()).GetSizeOfPixelComponent()
+    if voxels > LARGEST:
+        raise InputError(too_large(name, voxels, LARGEST))
 
 
 def _reason(message: str, suffix: str) -> str:
