@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 from numpy.typing import NDArray
+from PIL import Image
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 from pydicom.uid import (
@@ -17,6 +19,7 @@ from pydicom.uid import (
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    JPEGBaseline8Bit,
     RLELossless,
 )
 
@@ -159,6 +162,21 @@ def test_files_that_simpleitk_compresses(tmp_path: Path, compressor: str, dtype:
     np.testing.assert_array_equal(volume.array, sitk.GetArrayFromImage(by_simpleitk(tmp_path)))
 
 
+def test_jpeg_baseline(tmp_path: Path) -> None:
+    smooth = np.add.outer(np.arange(32), np.arange(40)).astype(np.uint8)
+    data = BytesIO()
+    Image.fromarray(smooth).save(data, "jpeg", quality=95)
+    for index, height in enumerate(HEIGHTS):
+        dataset = slice_dataset(index, height)
+        put_pixels(dataset, smooth)
+        dataset.PixelData = pydicom.encaps.encapsulate([data.getvalue()])
+        dataset["PixelData"].is_undefined_length = True
+        save(dataset, tmp_path / str(index), JPEGBaseline8Bit)
+    array = read(tmp_path)
+    assert array.dtype == np.uint8
+    assert np.abs(array.astype(int) - smooth).max() <= 2
+
+
 def test_a_compressed_multi_frame_file(tmp_path: Path) -> None:
     dataset = enhanced(HEIGHTS)
     dataset.file_meta = pydicom.dataset.FileMetaDataset()
@@ -239,7 +257,7 @@ def test_colours(tmp_path: Path) -> None:
     refused(save_series(tmp_path, HEIGHTS, PhotometricInterpretation="PALETTE COLOR"), "holds colour images; one grey")
 
 
-@pytest.mark.parametrize(("allocated", "stored"), [(12, 12), (64, 64), (16, 0), (16, 17)])
+@pytest.mark.parametrize(("allocated", "stored"), [(12, 12), (64, 64), (16, 0), (16, 17), (59680, 16)])
 def test_odd_numbers_of_bits(tmp_path: Path, allocated: int, stored: int) -> None:
     refused(
         save_series(tmp_path, HEIGHTS, BitsAllocated=allocated, BitsStored=stored), "8, 16 or 32 bits were expected"

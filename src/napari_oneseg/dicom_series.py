@@ -203,14 +203,8 @@ def _series(stack: Stack, part: str) -> Series:
         except InputError as error:
             problem = str(error)
     slices = int(grid.places[-1]) + 1 if grid else header.shape[0] if frames[0].position is None else len(frames)
-    size = slices * header.shape[1] * header.shape[2] * value_type(frames).itemsize
-    # A multi-frame file is decoded whole, even if a part of it is wanted.
-    whole = max(int(np.prod(frame.header.shape, dtype=float)) * frame.header.bits[0] // 8 for frame in frames)
-    if problem is None and max(size, whole) > LARGEST:
-        problem = (
-            f"This DICOM series holds {max(size, whole) / 2**30:.1f} GB of grey values; at most {LARGEST >> 30} GB can "
-            "be read: export a part of it, or with fewer pixels."
-        )
+    if problem is None:
+        problem = _too_large(frames, slices)
     extra = ", ".join(f"{trait} {value}" for trait, value in stack.told.items())
     return Series(
         header.series + part,
@@ -244,6 +238,20 @@ def _problem(frames: list[Frame]) -> str | None:
     if len(frames) == 1:
         return "This is a single DICOM file; a scan needs at least two slices: give the folder of the whole series."
     return None
+
+
+def _too_large(frames: list[Frame], slices: int) -> str | None:
+    """Say that frames hold more than is read."""
+    _, rows, columns = frames[0].header.shape
+    # A multi-frame file is decoded whole, even if a part of it is wanted.
+    whole = max(int(np.prod(frame.header.shape, dtype=float)) * frame.header.bits[0] // 8 for frame in frames)
+    size = max(whole, slices * rows * columns * value_type(frames).itemsize)
+    if size <= LARGEST:
+        return None
+    return (
+        f"This DICOM series holds {size / 2**30:.1f} GB of grey values; at most {LARGEST >> 30} GB can be read: export "
+        "a part of it, or with fewer pixels."
+    )
 
 
 def _grid(frames: list[Frame]) -> SliceGrid:
