@@ -16,6 +16,7 @@ from napari_oneseg.errors import InputError
 
 __all__ = ["check_meta_image"]
 
+_DIMENSIONS = tuple(map(str, range(1, 11)))
 _LONGEST_HEADER = 1 << 16
 _BLOCK = 1 << 20
 _BYTES = {
@@ -36,7 +37,13 @@ def check_meta_image(path: Path) -> None:
     """
     with path.open("rb") as file:
         header = _header(file)
+        # SimpleITK writes beyond its arrays where there are more dimensions, or no word on where the voxels are.
+        if "NDims" in header and (header["NDims"] not in _DIMENSIONS or "ElementDataFile" not in header):
+            raise InputError(_damaged(path))
         beside = header.get("ElementDataFile")
+        # A pattern of file names, which SimpleITK gives to printf as it is: with a wrong one the program ends.
+        if beside is not None and "%" in beside:
+            raise InputError(_damaged(path))
         if header.get("ElementType") not in _BYTES or beside is None or beside.startswith("LIST"):
             return
         try:
@@ -48,11 +55,16 @@ def check_meta_image(path: Path) -> None:
         if beside.upper() == "LOCAL":
             _check_voxels(path, file, header, needed, packed)
             return
-        data = path.with_name(Path(beside).name)
-        # Its absence, and formats with one file for each slice, are SimpleITK's matter.
-        if data.is_file():
-            with data.open("rb") as voxel_file:
-                _check_voxels(path, voxel_file, header, needed, packed)
+        try:
+            data = path.with_name(Path(beside).name)
+            # Its absence, and formats with one file for each slice, are SimpleITK's matter.
+            if data.is_file():
+                with data.open("rb") as voxel_file:
+                    _check_voxels(path, voxel_file, header, needed, packed)
+        except InputError:
+            raise
+        except (OSError, ValueError) as error:
+            raise InputError(_damaged(path)) from error
 
 
 def _header(file: BufferedReader) -> dict[str, str]:
