@@ -67,6 +67,7 @@ def test_any_wrong_byte_of_packed_voxels_is_noticed(tmp_path: Path) -> None:
         (b"CompressedDataSize = ", b"CompressedDataSize = 2147483"),
         (b"NDims = 3", b"NDims = 99999999999999999999"),
         (b"NDims = 3", b"NDims = -1"),
+        (b"CompressedDataSize = ", b"CompressedDataSize = -"),
         (b"= LOCAL", b"= "),
         (b"ElementDataFile", b"ElementDateFile"),
         (b"= LOCAL", b"= %n%s"),

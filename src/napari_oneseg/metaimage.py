@@ -88,7 +88,7 @@ def _check_voxels(path: Path, file: BufferedReader, header: Mapping[str, str], n
         if there < needed:
             raise InputError(f"{path.name} is incomplete ({there} of {needed} bytes); copy or export it again.")
         return
-    if packed > there:
+    if packed > there or ("CompressedDataSize" in header and packed <= 0):
         raise InputError(_damaged(path))
     try:
         length = _unpacked(file, needed)
