@@ -12,7 +12,9 @@ import os
 import shutil
 import tempfile
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -148,7 +150,9 @@ def read_labels(path: str | Path, volume: Volume) -> NDArray[np.unsignedinteger]
     return labels
 
 
-def write_labels(path: str | Path, labels: NDArray[np.integer[Any]], volume: Volume) -> None:
+def write_labels(
+    path: str | Path, labels: NDArray[np.integer[Any]], volume: Volume, entries: Mapping[str, str] | None = None
+) -> None:
     """Write labels on exactly the scan's grid, in the smallest unsigned integer type, compressed where possible.
 
     The file is written beside its final name, read back, compared voxel for voxel, and only then renamed: an older file
@@ -164,6 +168,10 @@ def write_labels(path: str | Path, labels: NDArray[np.integer[Any]], volume: Vol
         The scan that the labels were made on, as :func:`read_volume` returned it. Its ``header`` is repeated in a NIfTI
         file; a volume on another grid (cropped, resampled) must not keep the header of the file that it came from.
 
+    entries
+        Entries for the header of an NRRD file, such as those of
+        :func:`~napari_oneseg.segment_nrrd.segment_entries`; other formats have no place for them.
+
     Raises
     ------
     InputError
@@ -176,7 +184,7 @@ def write_labels(path: str | Path, labels: NDArray[np.integer[Any]], volume: Vol
     low, high = (int(labels.min()), int(labels.max())) if labels.size else (0, 0)
     if low < 0 or high > 2**32 - 1:
         raise InputError(f"Labels must lie between 0 and 2^32 - 1, got {low} to {high}.")
-    _write(Path(path), labels.astype(label_dtype(high)), volume)
+    _write(Path(path), labels.astype(label_dtype(high)), volume, entries or {})
 
 
 def write_image(path: str | Path, array: NDArray[np.floating[Any]], volume: Volume) -> None:
@@ -312,7 +320,7 @@ def _numbers(values: Any) -> str:
     return "(" + ", ".join(f"{value + 0.0:.6g}" for value in values) + ")"
 
 
-def _write(path: Path, array: NDArray[Any], volume: Volume) -> None:
+def _write(path: Path, array: NDArray[Any], volume: Volume, entries: Mapping[str, str] = MappingProxyType({})) -> None:
     suffix = _suffix(path, WRITABLE)
     if suffix is None:
         raise OutputError(f"{path.name} cannot be written: its name must end in {', '.join(WRITABLE)}.")
@@ -326,7 +334,7 @@ def _write(path: Path, array: NDArray[Any], volume: Volume) -> None:
         # A folder, because an intermediate file may be needed: it goes as a whole, whatever happens.
         with tempfile.TemporaryDirectory(prefix=".oneseg-", dir=path.parent) as folder:
             part = Path(folder) / f"part{suffix}"
-            _write_file(part, array, volume)
+            _write_file(part, array, volume, entries)
             problem = _problem_of_written(part, array, volume)
             if problem is None:
                 part.replace(path)
@@ -341,11 +349,13 @@ def _write(path: Path, array: NDArray[Any], volume: Volume) -> None:
         raise OutputError(f"{path} was not written: {problem}.")
 
 
-def _write_file(path: Path, array: NDArray[Any], volume: Volume) -> None:
+def _write_file(path: Path, array: NDArray[Any], volume: Volume, entries: Mapping[str, str]) -> None:
     image = sitk.GetImageFromArray(array)
     image.SetSpacing(tuple(map(float, volume.spacing[::-1])))
     image.SetOrigin(tuple(map(float, volume.origin)))
     image.SetDirection(np.asarray(volume.direction, dtype=float)[:, ::-1].ravel().tolist())
+    for key, value in entries.items() if path.suffix == ".nrrd" else ():
+        image.SetMetaData(key, value)
     with quiet():
         if not is_nifti(path):
             sitk.WriteImage(image, str(path), useCompression=True)

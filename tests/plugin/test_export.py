@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+import SimpleITK
 from napari.layers import Image
 
 from napari_oneseg.errors import InputError, OutputError
@@ -137,3 +138,11 @@ def test_a_dicom_series_gets_a_dicom_segmentation(data_dir: Path, tmp_path: Path
     with pytest.raises(OutputError, match="DICOM series"):
         export_labels(tmp_path / "none.dcm", labels, beside, record)
     assert not (tmp_path / "none.json").exists()
+
+
+def test_an_nrrd_names_its_labels_as_slicer_reads_them(scan: OpenScan, tmp_path: Path) -> None:
+    export_labels(tmp_path / "out.seg.nrrd", labels_on(scan), scan, RECORD)
+    image = SimpleITK.ReadImage(str(tmp_path / "out.seg.nrrd"))
+    assert image.GetMetaData("Segment0_Name") == "Liver"
+    assert image.GetMetaData("Segment0_LabelValue") == "1"
+    np.testing.assert_array_equal(SimpleITK.GetArrayFromImage(image), scan.orientation.to_source(labels_on(scan)))

@@ -17,6 +17,7 @@ from napari_oneseg.files import replacing
 from napari_oneseg.io import WRITABLE, write_labels
 from napari_oneseg.plugin.scan_layer import OpenScan, scan_name
 from napari_oneseg.segment_codes import Segment
+from napari_oneseg.segment_nrrd import segment_entries
 
 __all__ = ["export_labels", "is_dicom", "propose_export_path", "record_path"]
 
@@ -89,7 +90,8 @@ def export_labels(
 
 def _write(path: Path, labels: NDArray[np.integer[Any]], scan: OpenScan, segments: Mapping[int, Segment]) -> None:
     if not path.name.lower().endswith(".dcm"):
-        write_labels(path, labels, scan.source)
+        named = segment_entries(labels, segments) if path.name.lower().endswith(".nrrd") else None
+        write_labels(path, labels, scan.source, named)
         return
     if not is_dicom(scan):
         raise OutputError(

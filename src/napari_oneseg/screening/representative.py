@@ -37,7 +37,8 @@ def _pooled(features: Tensor) -> Tensor:
         return functional.adaptive_avg_pool2d(features.float(), _FIELDS)
     # The same, several times faster: it is most of the time in which a scan whose features are at hand is ready.
     fields = features.unflatten(2, (_FIELDS, -1)).unflatten(1, (_FIELDS, -1))
-    return fields.mean((2, 4), dtype=torch.float32)
+    means: Tensor = fields.mean((2, 4), dtype=torch.float32)
+    return means
 
 
 def foreground(stack: FeatureStack, config: ScreeningConfig) -> NDArray[np.bool_]:
