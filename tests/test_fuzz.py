@@ -24,7 +24,7 @@ pytestmark = [
 ]
 
 TRIALS = 80
-READERS = ["NRRD", "session", "weights"]
+READERS = ["NIfTI", "NRRD", "MHA", "session", "weights"]
 
 
 @pytest.fixture(scope="module")

@@ -25,6 +25,7 @@ from napari_oneseg.dicom_frames import may_be_dicom
 from napari_oneseg.dicom_series import LARGEST, Series, choose_series, list_series, read_series
 from napari_oneseg.errors import AnnotationError, InputError, OutputError
 from napari_oneseg.gdcm import quiet
+from napari_oneseg.metaimage import check_meta_image
 from napari_oneseg.nifti import (
     as_nifti_1,
     check_places,
@@ -224,6 +225,8 @@ def _read_file(path: Path) -> sitk.Image:
         raise InputError(f"{path} cannot be read: there is no permission to; copy it or change its permissions.")
     if path.stat().st_size == 0:
         raise InputError(f"{path.name} is empty (0 bytes); copy or export it again.")
+    if suffix in (".mha", ".mhd"):
+        check_meta_image(path)
     if is_nifti(path):
         check_voxels(path, LARGEST)
         if is_nifti_2(path):

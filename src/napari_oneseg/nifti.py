@@ -98,6 +98,8 @@ def check_voxels(path: Path, largest: int) -> None:
             needed = int(np.prod(dim[1 : dim[0] + 1], dtype=float) * bits / 8)
             if needed > largest:
                 raise InputError(too_large(path.name, needed, largest))
+            if offset < 0:
+                raise ValueError("voxels cannot lie before the file")  # noqa: TRY301 - told with the others
             file.seek(offset)
             length, bad = _count(file, needed, largest, f"{order}{_FLOATS[datatype]}" if datatype in _FLOATS else None)
     except (EOFError, ValueError, OverflowError, gzip.BadGzipFile, zlib.error) as error:
