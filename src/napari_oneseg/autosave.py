@@ -294,8 +294,9 @@ class AutosaveStore:
     def _tidy(self) -> None:
         """Remove what killed programs have left over: files half written, results without strokes, locks of nothing."""
         for part in self.folder.glob(".oneseg-*"):
-            if _settled(part) and not any(self._alive(path) for path in part.glob("*")):
-                shutil.rmtree(part, ignore_errors=True)
+            with suppress(FileNotFoundError):  # another program has just ended its writing
+                if _settled(part) and not any(self._alive(path) for path in part.glob("*")):
+                    shutil.rmtree(part, ignore_errors=True)
         left = [path for path in self.folder.glob(f"*-*{_RESULTS}") if not path.with_suffix(_STROKES).exists()]
         used = {_token(path) for path in self.folder.glob("[!.]*-*")}
         left += [path for path in self.folder.glob("*.lock") if path.stem not in used]

@@ -76,6 +76,10 @@ def is_nifti_2(path: Path) -> bool:
     return _byte_order(header, _HEADER_BYTES_2) is not None
 
 
+_LARGEST_OFFSET = 1 << 40
+"""Systems refuse to look beyond what no file can be."""
+
+
 def check_voxels(path: Path, largest: int) -> None:
     """Refuse a NIfTI file that SimpleITK would read with zeros in the place of voxels, or with too many of them.
 
@@ -98,8 +102,8 @@ def check_voxels(path: Path, largest: int) -> None:
             needed = int(np.prod(dim[1 : dim[0] + 1], dtype=float) * bits / 8)
             if needed > largest:
                 raise InputError(too_large(path.name, needed, largest))
-            if offset < 0:
-                raise ValueError("voxels cannot lie before the file")  # noqa: TRY301 - told with the others
+            if not 0 <= offset <= _LARGEST_OFFSET:
+                raise ValueError("voxels cannot lie there")  # noqa: TRY301 - told with the others
             file.seek(offset)
             length, bad = _count(file, needed, largest, f"{order}{_FLOATS[datatype]}" if datatype in _FLOATS else None)
     except (EOFError, ValueError, OverflowError, gzip.BadGzipFile, zlib.error) as error:

@@ -153,8 +153,9 @@ class FeatureCache:
             Space that the rest may take, in bytes; by default the cache's own.
         """
         for part in self.folder.glob(".oneseg-*"):
-            if max(map(_used, [part, *part.glob("*")])) < time.time() - _SETTLED_SECONDS:
-                shutil.rmtree(part, ignore_errors=True)
+            with suppress(FileNotFoundError):  # another program has just ended its writing
+                if max(map(_used, [part, *part.glob("*")])) < time.time() - _SETTLED_SECONDS:
+                    shutil.rmtree(part, ignore_errors=True)
         left = self.limit if limit is None else limit
         files = [path for path in self.folder.glob("*.safetensors") if _NAME.fullmatch(path.name)]
         for path in sorted(files, key=_used, reverse=True):
