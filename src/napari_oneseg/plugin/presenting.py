@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_oneseg.plugin.controller import Controller
 from napari_oneseg.plugin.view_model import LabelRow, ReviewState, SliceRow, StepState, StripData
+
+if TYPE_CHECKING:
+    from napari_oneseg.session_state import SessionState
 
 __all__ = [
     "label_rows",
@@ -176,16 +180,21 @@ def slice_text(controller: Controller, index: int) -> str:
     return f"Slice {index}: {', '.join(said)}" if said else f"Slice {index}"
 
 
+def _next_to_paint(controller: Controller, state: SessionState) -> list[SliceRow]:
+    """Return the slices that would gain most if they were painted next."""
+    return [
+        SliceRow(found.index, f"Slice {found.index}", f"about {100 * found.gain:+.1f} % overlap expected")
+        for found in controller.next_slices
+        if found.worth_it and found.index not in state.painted and found.index not in state.frozen
+    ]
+
+
 def review(controller: Controller) -> ReviewState:
     """Return what the review step shows."""
     state, table, session = controller.state, controller.table, controller.session
     if state is None or table is None or session is None:
         return ReviewState()
-    rows = [
-        SliceRow(found.index, f"Slice {found.index}", f"about {100 * found.gain:+.1f} % overlap expected")
-        for found in controller.next_slices
-        if found.worth_it and found.index not in state.painted and found.index not in state.frozen
-    ]
+    rows = _next_to_paint(controller, state)
     hint = "Painting another slice would gain little." if controller.next_slices and not rows else ""
     return ReviewState(
         text=slice_text(controller, controller.current),
@@ -212,7 +221,7 @@ def summary(controller: Controller) -> str:
 def _worth_painting(controller: Controller) -> tuple[int, ...]:
     """Return the slices to paint: the first one by the look of the scan, the next ones by what would gain most."""
     if controller.state is not None and controller.state.results:
-        return tuple(row.index for row in review(controller).next_to_paint)
+        return tuple(row.index for row in _next_to_paint(controller, controller.state))
     best = controller.ranking.best if controller.ranking else []
     return tuple(suggestion.index for suggestion in best[:3])
 

@@ -7,11 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QEvent, QObject, Qt, QTimer
+from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtGui import QKeySequence, QShortcut
 from qtpy.QtWidgets import QApplication, QVBoxLayout, QWidget
 
-from napari_oneseg.plugin import presenting
 from napari_oneseg.plugin.asking import Asking
 from napari_oneseg.plugin.autosaving import Autosaver
 from napari_oneseg.plugin.controller import Controller
@@ -22,7 +21,7 @@ from napari_oneseg.plugin.opening import Opener
 from napari_oneseg.plugin.painting import Painter
 from napari_oneseg.plugin.panels.view import OneSegView
 from napari_oneseg.plugin.settings import read_settings
-from napari_oneseg.plugin.view_model import Choice
+from napari_oneseg.plugin.showing import Showing
 from napari_oneseg.plugin.viewer_link import ViewerLink
 from napari_oneseg.plugin.warming import warm_up
 from napari_oneseg.threads import wait_politely
@@ -31,10 +30,6 @@ if TYPE_CHECKING:
     import napari.viewer
 
 __all__ = ["OneSegWidget"]
-
-_REFRESH_MS = 60
-_PROGRESS_MS = 200
-_AXES = (("Axial (head to foot)", 0), ("Coronal (front to back)", 1), ("Sagittal (left to right)", 2))
 
 
 class OneSegWidget(QWidget):
@@ -78,15 +73,7 @@ class OneSegWidget(QWidget):
         column.addWidget(self.asking)
         column.addWidget(self.view, 1)
         self.setMinimumWidth(self.view.minimumWidth())
-        self._later = QTimer(self)
-        self._later.setSingleShot(True)
-        self._later.setInterval(_REFRESH_MS)
-        self._later.timeout.connect(self.refresh)
-        self._progress_later = QTimer(self)
-        self._progress_later.setSingleShot(True)
-        self._progress_later.setInterval(_PROGRESS_MS)
-        self._progress_later.timeout.connect(self._refresh_steps)
-        self._shown: dict[Callable[..., None], tuple[Any, ...]] = {}
+        self.showing = Showing(self)
         self._closed = False
         self._connect_controller()
         self._connect_scan()
@@ -99,23 +86,23 @@ class OneSegWidget(QWidget):
         if application is not None:
             application.aboutToQuit.connect(self.shut_down)
         self.opener.open_what_is_there()
-        self.refresh()
+        self.showing.refresh()
 
     # Wiring --------------------------------------------------------------------------------------------------------
 
     def _connect_controller(self) -> None:
         controller = self.controller
-        controller.changed.connect(self._refresh_soon)
-        controller.progressed.connect(self._progressed)
+        controller.changed.connect(self.showing.soon)
+        controller.progressed.connect(self.showing.progressed)
         controller.said.connect(self.view.notify)
         controller.slice_wanted.connect(self.link.go_to)
         controller.opened.connect(self._scan_opened)
         for part in (self.opener, self.painter, self.inspector, self.learner):
             part.said.connect(self.view.notify)
-            part.changed.connect(self._progressed if part is self.learner else self._refresh_soon)
+            part.changed.connect(self.showing.progressed if part is self.learner else self.showing.soon)
         self.saver.failed.connect(partial(self.view.notify, level="warning"))
         self.link.slice_shown.connect(self._slice_shown)
-        self.link.layers_changed.connect(self._refresh_soon)
+        self.link.layers_changed.connect(self.showing.soon)
         for step in self.view.steps:
             step.cancelled.connect(controller.cancel)
         self.view.adapt.cancelled.disconnect(controller.cancel)
@@ -184,11 +171,7 @@ class OneSegWidget(QWidget):
             view.propagate.scope_chosen, view.propagate.live_toggled, view.propagate.parameters_changed,
             view.review.confidence_toggled, view.review.why_toggled,
         ):  # fmt: skip
-            chosen.connect(self._show_anew)
-
-    def _show_anew(self, *_: object) -> None:
-        self._shown.clear()
-        self._refresh_soon()
+            chosen.connect(self.showing.anew)
 
     def _bind_keys(self) -> None:
         """Give the dock its keys; the labels layer gets the same ones, for when the canvas has the focus."""
@@ -303,98 +286,6 @@ class OneSegWidget(QWidget):
         self.link.go_to(index)
         self.painter.start()
 
-    # Showing -------------------------------------------------------------------------------------------------------
-
-    def _refresh_soon(self) -> None:
-        if not self._later.isActive():
-            self._later.start()
-
-    def _progressed(self) -> None:
-        if not self._progress_later.isActive():
-            self._progress_later.start()
-
-    def _set(self, setter: Callable[..., None], *values: Any) -> None:
-        """Call a panel's setter, unless it shows these values already: each call has the window drawn anew."""
-        if setter not in self._shown or self._shown[setter] != values:
-            self._shown[setter] = values
-            setter(*values)
-
-    def _refresh_steps(self) -> None:
-        """Bring up to date what changes while something is computed."""
-        if self._closed:
-            return
-        steps = presenting.steps(self.controller) | self.opener.steps() | self.learner.steps()
-        for name, state in steps.items():
-            self._set(getattr(self.view, name).set_state, state)
-        self.learner.present(self.view.adapt, self._set)
-        if self.controller.doing == "propagate":
-            self._refresh_strip()
-
-    def refresh(self) -> None:
-        """Bring every panel up to date."""
-        if self._closed:
-            return
-        view, controller, show = self.view, self.controller, self._set
-        self._refresh_steps()
-        self._refresh_scan()
-        show(view.target.set_labels, presenting.label_rows(controller), controller.selected)
-        if controller.table is not None:
-            show(view.target.set_range, controller.range, controller.table.n_slices)
-        show(view.target.set_locating, self.inspector.locating)
-        show(view.suggest.set_suggestions, presenting.suggestions(controller), controller.current)
-        self._refresh_paint()
-        text, enabled = presenting.propagate_action(controller)
-        show(view.propagate.set_action, text, enabled, self.settings.shortcuts.get("propagate", ""))
-        show(view.propagate.set_direction, controller.direction)
-        show(view.propagate.set_scope, "selected" if controller.only_selected else "all")
-        show(view.propagate.set_live, controller.live, controller.can_be_live)
-        if controller.session is not None:
-            show(view.propagate.set_parameters, controller.session.propagation.to_dict())
-        show(view.review.set_review, presenting.review(controller))
-        show(view.review.set_confidence_shown, self.inspector.doubt_shown)
-        show(view.review.set_why, self.inspector.explaining, self.inspector.text)
-        show(view.export.set_summary, presenting.summary(controller))
-        self._refresh_strip()
-        on_screen = self.link.current()
-        show(self.link.write_on_canvas, "" if on_screen is None else presenting.slice_text(controller, on_screen))
-        self._refresh_mark()
-
-    def _refresh_strip(self) -> None:
-        data = presenting.strip(self.controller)
-        self._set(self.view.strip.setVisible, data is not None)
-        if data is not None:
-            self.view.strip.set_data(data)
-            self.view.strip.set_current(self.controller.current)
-
-    def _refresh_scan(self) -> None:
-        panel, opened, show = self.view.scan, self.controller.opened_scan, self._set
-        show(panel.set_scans, *self.opener.choices())
-        axis = opened.session.volume.axis if opened else None
-        show(panel.set_axes, [Choice(key, text) for text, key in _AXES], axis)
-        windows = opened.windows if opened else ()
-        named = [Choice(w.name, w.name, f"{w.low:g} to {w.high:g}") for w in windows]
-        show(panel.set_windows, named, self.opener.window)
-        devices = opened.devices if opened else (("auto", "Automatic"),)
-        meaning = f"{opened.device_name}, features took {opened.seconds:.1f} s" if opened else ""
-        show(panel.set_devices, [Choice(key, text) for key, text in devices], self.controller.device, meaning)
-
-    def _refresh_paint(self) -> None:
-        panel, layer = self.view.paint, self.painter.layer
-        self._set(panel.set_layers, *self.painter.choices())
-        self._set(panel.set_painted, presenting.painted_slices(self.controller))
-        if layer is not None:
-            self._set(panel.set_brush_size, round(layer.brush_size))
-            self._set(panel.set_tool, self.painter.tool)
-
-    def _refresh_mark(self) -> None:
-        """Frame the suggested slice until something is painted."""
-        controller = self.controller
-        best = controller.ranking.best if controller.ranking else []
-        if controller.session is None or not best or presenting.painted_slices(controller):
-            self.link.unmark()
-        elif self.link.marked != best[0].index:
-            self.link.mark(best[0].index)
-
     # The end -------------------------------------------------------------------------------------------------------
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
@@ -416,8 +307,7 @@ class OneSegWidget(QWidget):
         if self._closed:
             return
         self._closed = True
-        self._later.stop()
-        self._progress_later.stop()
+        self.showing.close()
         self.painter.compare()
         self.learner.close()
         self.engine.close()
