@@ -9,7 +9,7 @@ help: ## Show this list.
 demo: setup ## Open the demonstration (without a screen: write its results to files).
 	.venv/bin/oneseg demo $(ARGS)
 
-test: setup ## Run all tests on a virtual screen; ARGS goes to pytest.
+test: setup .venv/.installed-kernels ## Run all tests on a virtual screen; ARGS goes to pytest.
 	scripts/with-screen.sh $(PYTHON) -m pytest $(ARGS)
 
 lint: setup ## Check style and types.
@@ -43,6 +43,9 @@ system:
 
 .venv/.installed-docs: .venv/.installed
 	scripts/setup.sh docs
+
+.venv/.installed-kernels: .venv/.installed
+	scripts/setup.sh kernels
 
 clean: ## Remove .venv, caches and built files.
 	rm -rf .venv build dist site .mypy_cache .pytest_cache .ruff_cache .hypothesis oneseg-demo

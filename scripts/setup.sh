@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Gives this folder all it needs to run, on a bare machine too: setup.sh system | venv | docs
+# Gives this folder all it needs to run, on a bare machine too: setup.sh system | venv | docs | kernels
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH="$PATH:/usr/sbin:/sbin" # ldconfig, which a plain user's PATH leaves out
@@ -78,10 +78,15 @@ docs() {
     touch .venv/.installed-docs
 }
 
+kernels() {
+    .venv/bin/python -m pip install --progress-bar off -c constraints.txt -e ".[kernels]"
+    touch .venv/.installed-kernels
+}
+
 case "${1:-}" in
-    system | venv | docs) "$1" ;;
+    system | venv | docs | kernels) "$1" ;;
     *)
-        say "usage: scripts/setup.sh system | venv | docs"
+        say "usage: scripts/setup.sh system | venv | docs | kernels"
         exit 2
         ;;
 esac
