@@ -192,7 +192,7 @@ def _of_widget(widget: Any) -> dict[str, Any]:
             "accepted": sorted(state.frozen),
             "stale": sorted(state.stale),
             "propagated": sorted(state.results),
-            "computed": len(controller._computed),
+            "computed": len(controller._run.results) if controller._run else 0,
         }
     return told
 

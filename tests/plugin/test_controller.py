@@ -167,7 +167,8 @@ def test_one_undo_takes_a_propagation_back_and_the_next_a_stroke() -> None:
     assert screen.agrees()
 
 
-def test_undo_during_a_propagation_stops_it_and_leaves_nothing_of_it() -> None:
+def half_way(polls: int = 1) -> tuple[Controller, Screen, HandEngine]:
+    """A propagation of which some slices have come, and the answer has not."""
     controller = opened_controller(engine := HandEngine(at_once=False))
     screen = Screen(controller)
     screen.paint(4, painted())
@@ -175,9 +176,14 @@ def test_undo_during_a_propagation_stops_it_and_leaves_nothing_of_it() -> None:
     job = controller.job
     assert job is not None
     job.run()
-    for _ in range(2):  # some slices have come, the answer has not
+    for _ in range(polls):
         engine._poll()
     assert controller.doing == "propagate"
+    return controller, screen, engine
+
+
+def test_undo_during_a_propagation_stops_it_and_leaves_nothing_of_it() -> None:
+    controller, screen, engine = half_way(polls=2)
     assert np.count_nonzero(screen.labels.any((1, 2))) > 1
     controller.undo()
     engine.work()
@@ -186,14 +192,7 @@ def test_undo_during_a_propagation_stops_it_and_leaves_nothing_of_it() -> None:
 
 
 def test_painting_during_a_propagation_is_kept() -> None:
-    controller = opened_controller(engine := HandEngine(at_once=False))
-    screen = Screen(controller)
-    screen.paint(4, painted())
-    controller.propagate()
-    job = controller.job
-    assert job is not None
-    job.run()
-    engine._poll()
+    controller, screen, engine = half_way()
     shown = next(index for index in screen.order if index != 4)
     corrected = screen.labels[shown].copy()
     corrected[:16] = 0
@@ -206,14 +205,7 @@ def test_painting_during_a_propagation_is_kept() -> None:
 
 
 def test_asking_for_something_else_during_a_propagation_keeps_what_was_ready() -> None:
-    controller = opened_controller(engine := HandEngine(at_once=False))
-    screen = Screen(controller)
-    screen.paint(4, painted())
-    controller.propagate()
-    job = controller.job
-    assert job is not None
-    job.run()
-    engine._poll()
+    controller, screen, engine = half_way()
     controller.locate(4, 16, 20)
     engine.work()
     assert screen.agrees()
@@ -248,6 +240,7 @@ def test_cancelling_keeps_the_slices_that_were_ready() -> None:
     assert np.count_nonzero(screen.labels.any((1, 2))) >= 2
     assert controller.state is not None
     assert 3 <= len(controller.state.results) < COUNT
+    assert controller.seconds is None, "a part says nothing of how long the whole takes"
     assert screen.agrees()
     assert screen.said[-1][1].startswith("Stopped")
     controller.propagate()
@@ -271,6 +264,14 @@ def test_a_range_limits_and_ranks() -> None:
     assert controller.ranking.slice_range == (7, 9)
     controller.set_range(None)
     assert controller.ranking.slice_range is None
+
+
+def test_a_range_that_changes_during_a_propagation_is_ranked_after_it() -> None:
+    controller, _, engine = half_way()
+    controller.set_range((2, 5))
+    engine.work()
+    assert controller.ranking is not None
+    assert controller.ranking.slice_range == (2, 5)
 
 
 def test_a_range_without_painting_is_said() -> None:

@@ -337,10 +337,31 @@ def test_closing_asks_only_over_work_that_was_not_exported(desk: Desk, tmp_path:
     desk.paint(4)
     assert desk.widget.eventFilter(window, close), "the window stays open"
     assert asked == [True]
+    desk.widget.undo()
+    assert not desk.widget.eventFilter(window, close), "nothing is left to lose"
+    desk.widget.redo()
     desk.widget.export(tmp_path / "out.nii.gz")
     desk.settle()
     assert not desk.widget.eventFilter(window, close)
     assert asked == [True]
+
+
+def test_closing_the_dock_for_good_ends_the_widget_and_a_new_one_offers_the_work(desk: Desk) -> None:
+    desk.add_scan()
+    desk.paint(4)
+    before = desk.layer.data.copy()
+    desk.viewer.window.remove_dock_widget(desk.widget)
+    np.testing.assert_array_equal(desk.viewer.layers["scan labels"].data, before)
+    ended = desk.widget
+    desk.widget = OneSegWidget(desk.viewer, desk.folder)
+    desk.widget.controller.weights = WEIGHTS
+    desk.viewer.window.add_dock_widget(desk.widget, name="OneSeg")
+    desk.settle()
+    assert ended.painter.layer is None, "only one of them writes to layers"
+    assert not desk.widget.asking.yes_button.isHidden()
+    desk.widget.asking.yes_button.click()
+    desk.settle()
+    np.testing.assert_array_equal(desk.layer.data, before)
 
 
 def test_of_several_series_in_a_folder_the_user_chooses_one(desk: Desk, tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ over when it is done, so strokes made meanwhile are safe. Whatever was asked for
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,9 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_oneseg.plugin import work
 from napari_oneseg.plugin.engine import Engine, Job
+from napari_oneseg.plugin.foreground import Foreground
 from napari_oneseg.plugin.label_book import LabelBook, LabelStyle
+from napari_oneseg.plugin.propagating import PropagationRun, next_job
 from napari_oneseg.plugin.reviewing import Round, slices_to_check
 from napari_oneseg.plugin.slice_table import SliceTable
 from napari_oneseg.plugin.view_model import Colour
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from napari_oneseg.screening import NextSlice
     from napari_oneseg.session import OneSegSession
     from napari_oneseg.session_file import SavedSession
-    from napari_oneseg.session_job import PropagationJob
     from napari_oneseg.session_state import SessionState
     from napari_oneseg.volume import LabelArray
 
@@ -71,10 +71,7 @@ class Controller(QObject):
     def __init__(self, engine: Engine, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self.engine = engine
-        self.job: Job | None = None
-        """The job that the user waits for."""
-        self.doing = ""
-        """What it is: open, suggest, locate, propagate, export; empty where nothing is done."""
+        self._foreground = Foreground(engine)
         self.direction: Direction = "both"
         self.only_selected = False
         self.live = False
@@ -96,10 +93,19 @@ class Controller(QObject):
         self.unsaved = False
         """Whether something was made since the last export."""
         self.seconds: float | None = None
-        """How long the last propagation took."""
-        self._computed: dict[int, LabelledSlice] = {}
-        self._running: PropagationJob | None = None
+        """How long the last propagation took that was not stopped and renewed more than a few slices."""
+        self._run: PropagationRun | None = None
         self._round = Round()
+
+    @property
+    def job(self) -> Job | None:
+        """The job that the user waits for."""
+        return self._foreground.job
+
+    @property
+    def doing(self) -> str:
+        """What that is: open, suggest, locate, propagate, export; empty where nothing is done."""
+        return self._foreground.doing
 
     # The scan ------------------------------------------------------------------------------------------------------
 
@@ -117,6 +123,12 @@ class Controller(QObject):
     def state(self) -> SessionState | None:
         """What was made."""
         return self.session.state if self.session else None
+
+    @property
+    def has_unsaved_work(self) -> bool:
+        """Whether there are labels that were not exported as they are now."""
+        state = self.state
+        return self.unsaved and state is not None and bool(state.painted or state.frozen or state.results)
 
     def open(
         self,
@@ -142,7 +154,6 @@ class Controller(QObject):
             self._reset(opened)
             self._take_extras(extras or {})
             self.unsaved = kept is not None
-            self._ended()
             if kept is not None:
                 self._show(self._worked_slices())
             self.opened.emit()
@@ -152,7 +163,7 @@ class Controller(QObject):
 
     def close(self) -> None:
         """Close the scan; nothing that was under way for it is answered any more."""
-        self._forget()
+        self._foreground.forget()
         self._reset(None)
         self.changed.emit()
 
@@ -268,7 +279,6 @@ class Controller(QObject):
         session = self._need_session()
 
         def done(found: tuple[int, int]) -> None:
-            self._ended()
             self.said.emit(
                 f"It seems to reach from slice {found[0]} to {found[1]}; correct that where it is wrong.", "info"
             )
@@ -281,7 +291,6 @@ class Controller(QObject):
         session, slice_range = self._need_session(), self.range
 
         def done(ranking: Ranking) -> None:
-            self._ended()
             self.ranking = ranking
             self.changed.emit()
             if go and ranking.best:
@@ -295,7 +304,7 @@ class Controller(QObject):
     def stroke(self, images: Mapping[int, LabelArray]) -> None:
         """Take slices as a stroke has left them, index to labels, (rows, columns)."""
         session = self._need_session()
-        seen = self._computed.keys() & images.keys() if self._running else ()
+        seen = self._run.results.keys() & images.keys() if self._run else ()
         changed = session.paint(images, corrected=seen)
         if changed:
             self._count(changed)
@@ -351,78 +360,73 @@ class Controller(QObject):
             self._stop_propagation(keep=True)
         if self.doing:
             return
+        labels = [self.selected] if self.only_selected else None
         try:
-            job = self._next_job(session)
+            job = next_job(session, self.range, self.default_range, self.direction, labels)
         except ValueError as error:
             if not quietly:
                 self.said.emit(str(error), "warning")
             return
-        self._running, self._computed = job, {}
-        began = time.perf_counter()
+        run = self._run = PropagationRun(session, job)
 
-        def done(_: object) -> None:
-            self.seconds = time.perf_counter() - began
+        def take() -> None:
             self._take()
-            self._ended()
             self._after_change()
             self._rank_next()
+            if self.ranking is not None and self.ranking.slice_range != self.range:
+                self.suggest(go=False)
+
+        def done(_: object) -> None:
+            if job.only is None:
+                self.seconds = run.seconds
+            take()
 
         def stopped() -> None:
-            done(None)
+            take()
             self.said.emit("Stopped. The slices that were ready are kept.", "info")
 
-        self._do("propagate", partial(work.run_job, session, job), done, self._computed_slice, stopped)
+        self._do("propagate", partial(work.run_job, session, job), done, self._slice_arrived, stopped)
 
-    def _next_job(self, session: OneSegSession) -> PropagationJob:
-        state, end = session.state, session.volume.n_slices - 1
-        slice_range = self.range
-        if slice_range is None and self.default_range and state.annotation.slices:
-            painted = state.annotation.slices
-            slice_range = max(0, min(painted) - self.default_range), min(end, max(painted) + self.default_range)
-        first, last = slice_range or (0, end)
-        up_to_date = all(index in state.results or index in state.frozen for index in range(first, last + 1))
-        if state.stale and up_to_date and not self.only_selected and state.direction == self.direction:
-            update = session.begin_update()
-            if update is not None:
-                return update
-        chosen = [self.selected] if self.only_selected else None
-        return session.begin(slice_range, self.direction, chosen)
-
-    def _computed_slice(self, result: LabelledSlice) -> None:
-        session, job, table = self.session, self._running, self.table
-        if session is None or job is None or table is None or (job.only is not None and result.index not in job.only):
+    def _slice_arrived(self, result: LabelledSlice) -> None:
+        labels = self._run.arrived(result) if self._run else None
+        if labels is None or self.table is None:
             return
-        self._computed[result.index] = result
-        labels = session.preview(job, result)
-        table.count(result.index, labels)
-        table.confidence[result.index] = result.score
+        self.table.count(result.index, labels)
+        self.table.confidence[result.index] = result.score
         self.slices_changed.emit({result.index: labels})
 
     def _take(self) -> None:
-        session, job, found = self.session, self._running, self._computed
-        self._running, self._computed = None, {}
-        if session is not None and job is not None:
-            session.take(job, found.values())
-            # The others are shown already, and counted: with many slices that takes a moment.
-            self._show(found.keys() & job.before.repainted(session.state))
+        run, self._run = self._run, None
+        if run is not None:
+            self._show(run.take())
             self._round = Round()
 
+    def _drop(self) -> None:
+        run, self._run = self._run, None
+        if run is not None:
+            self._show(list(run.results))
+
     def _stop_propagation(self, keep: bool = False) -> bool:
-        """Stop a propagation at once, and take back what it has shown; return whether there was one."""
-        if self._running is None:
+        """Stop a propagation at once; return whether there was one.
+
+        Parameters
+        ----------
+        keep
+            Whether what it has shown by now stays.
+        """
+        if self._run is None:
             return False
-        self._forget()
+        self._foreground.forget()
         if keep:
             self._take()
+            self._after_change()
         else:
-            shown, self._running, self._computed = list(self._computed), None, {}
-            self._show(shown)
+            self._drop()
         return True
 
     def cancel(self) -> None:
         """Stop what is being done; slices that are ready are kept."""
-        if self.job is not None:
-            self.job.cancel()
+        self._foreground.cancel()
 
     def _rank_next(self) -> None:
         session, slice_range = self._need_session(), self.range
@@ -450,7 +454,7 @@ class Controller(QObject):
     def accept(self, index: int, accepted: bool = True) -> None:
         """Accept a slice as it is, or take that back."""
         session = self._need_session()
-        if self._running is not None:
+        if self._run is not None:
             self.said.emit("Wait until the propagation is done, or cancel it; then accept the slice.", "info")
             return
         if accepted:
@@ -490,14 +494,9 @@ class Controller(QObject):
         session, scan = self._need_session(), self.scan
         assert scan is not None
         state = session.state
-        styles = {str(value): self.style(value) for value in self.labels}
-        extras = {
-            "label_names": {value: style.name for value, style in styles.items()},
-            "label_colours": {value: list(style.colour) for value, style in styles.items()},
-        }
+        extras = self.book.record(self.labels)
 
         def done(written: Path) -> None:
-            self._ended()
             self.unsaved = self.unsaved and self.state is not state
             self.said.emit(f"Labels written to {written.name}.", "info")
             self.changed.emit()
@@ -509,9 +508,10 @@ class Controller(QObject):
 
     def shown_labels(self, index: int) -> LabelArray:
         """Return what a slice is to show now, (rows, columns): a propagation under way included."""
-        session, result = self._need_session(), self._computed.get(index)
-        if result is not None and self._running is not None:
-            return session.preview(self._running, result)
+        session = self._need_session()
+        arrived = self._run.shown(index) if self._run else None
+        if arrived is not None:
+            return arrived
         rows, columns = session.volume.slices.shape[1:]
         return session.state.labels_on(index, (rows, columns))
 
@@ -532,31 +532,15 @@ class Controller(QObject):
     ) -> None:
         """Do what the user waits for, in the background; what was done before it is forgotten."""
         if doing != "propagate":
-            self._stop_propagation(keep=True)  # what it has shown by now stays
-        self._forget()
+            self._stop_propagation(keep=True)
 
         def failed(sentence: str) -> None:
-            shown, self._running, self._computed = list(self._computed), None, {}
-            self._show(shown)
-            self._ended()
+            self._drop()
             self.said.emit(sentence, "error")
             self.changed.emit()
 
-        def ended() -> None:
-            self._ended()
-            self.changed.emit()
-
-        self.doing = doing
-        self.job = self.engine.submit(Job(job, done, item, stopped or ended, failed, doing))
+        self._foreground.do(doing, job, done, item, stopped or self.changed.emit, failed)
         self.changed.emit()
-
-    def _forget(self) -> None:
-        if self.job is not None:
-            self.job.forget()
-        self._ended()
-
-    def _ended(self) -> None:
-        self.job, self.doing = None, ""
 
     def _count(self, indices: Iterable[int]) -> Mapping[int, LabelArray]:
         assert self.session is not None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -68,6 +68,14 @@ class LabelBook:
         """Return all as plain values for JSON."""
         styles = {str(k): {"name": style.name, "colour": list(style.colour)} for k, style in self.styles.items()}
         return {"labels": styles, "selected": self.selected}
+
+    def record(self, values: Iterable[int]) -> dict[str, Any]:
+        """Return names and colours of labels as an export states them, as plain values for JSON."""
+        styles = {str(value): self.style(value) for value in values}
+        return {
+            "label_names": {value: style.name for value, style in styles.items()},
+            "label_colours": {value: list(style.colour) for value, style in styles.items()},
+        }
 
     def take(self, kept: Mapping[str, Any]) -> None:
         """Take over what :meth:`to_dict` gave."""

@@ -45,6 +45,7 @@ class OneSegWidget(QWidget):
 
     # Written in this way, the type tells napari to hand over its viewer.
     def __init__(self, viewer: napari.viewer.Viewer, autosave_folder: Path | None = None) -> None:
+        self._docked = False
         super().__init__()
         wait_politely()
         # What it hands over is a proxy, which makes another object of a layer at each access: none would be itself.
@@ -292,7 +293,7 @@ class OneSegWidget(QWidget):
         """Ask before the window closes over work that was not exported."""
         if event.type() == QEvent.Type.Close and watched is self.window() and not self._closed:
             self.painter.compare()
-            if self.controller.unsaved and not self.asking.may_close():
+            if self.controller.has_unsaved_work and not self.asking.may_close():
                 event.ignore()
                 return True
         return super().eventFilter(watched, event)
@@ -301,6 +302,17 @@ class OneSegWidget(QWidget):
         """Watch the window once the dock is in one."""
         super().showEvent(event)
         self.window().installEventFilter(self)
+
+    def event(self, event: Any) -> bool:
+        """End when the dock is closed for good: napari takes the widget out of it then, and makes a new one next time.
+
+        Two of them would write to the same layers.
+        """
+        if event.type() == QEvent.Type.ParentChange:
+            if self._docked and self.parent() is None:
+                self.shut_down()
+            self._docked = self.parent() is not None
+        return super().event(event)
 
     def shut_down(self) -> None:
         """Stop what runs, and keep the work."""
