@@ -192,7 +192,7 @@ def test_undo_during_a_propagation_stops_it_and_leaves_nothing_of_it() -> None:
 
 
 def test_painting_during_a_propagation_is_kept() -> None:
-    controller, screen, engine = half_way()
+    _, screen, engine = half_way()
     shown = next(index for index in screen.order if index != 4)
     corrected = screen.labels[shown].copy()
     corrected[:16] = 0
