@@ -1,7 +1,8 @@
 PYTHON := .venv/bin/python
 ARGS ?=
 
-.PHONY: help demo test lint docs bench-ablation bench-accuracy bench-fuzz bench-speed setup system clean
+.PHONY: help demo test lint docs docs-links docs-made bench-ablation bench-accuracy bench-fuzz bench-speed \
+        release-check setup system clean
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "make %-16s %s\n", $$1, $$2 }'
@@ -20,6 +21,13 @@ lint: setup ## Check style and types.
 docs: setup .venv/.installed-docs ## Build the documentation into site/.
 	$(PYTHON) -m mkdocs build --strict
 
+docs-links: setup ## Try all addresses outside that the documentation names; needs the network.
+	$(PYTHON) scripts/docs_links.py
+
+docs-made: setup ## Renew the measured tables of README.md and the pictures of "How it works".
+	$(PYTHON) scripts/docs_hooks.py README.md
+	$(PYTHON) scripts/docs_pictures.py
+
 bench-ablation: setup ## Measure what each part of self-learning contributes; ARGS goes to the program.
 	$(PYTHON) benchmarks/ablation.py $(ARGS)
 
@@ -31,6 +39,9 @@ bench-fuzz: setup ## Give the readers damaged and hostile files; ARGS goes to th
 
 bench-speed: setup ## Measure speed and memory; ARGS goes to the program.
 	$(PYTHON) benchmarks/speed.py $(ARGS)
+
+release-check: setup ## Build wheel and sdist of what is committed, and try them in an empty environment.
+	scripts/release-check.sh
 
 setup: system .venv/.installed ## Install what is missing: system packages, .venv.
 
