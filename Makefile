@@ -1,7 +1,7 @@
 PYTHON := .venv/bin/python
 ARGS ?=
 
-.PHONY: help demo test lint docs docs-links docs-made bench-ablation bench-accuracy bench-fuzz bench-speed \
+.PHONY: help demo test lint docs docs-links docs-made bench-ablation bench-accuracy bench-faults bench-fuzz bench-geometry bench-speed \
         release-check setup system clean
 
 help: ## Show this list.
@@ -34,8 +34,14 @@ bench-ablation: setup ## Measure what each part of self-learning contributes; AR
 bench-accuracy: setup ## Measure accuracy on real scans; ARGS goes to the program.
 	$(PYTHON) benchmarks/accuracy.py $(ARGS)
 
+bench-faults: setup ## Kill the program at random moments, and see what is left; ARGS goes to the program.
+	$(PYTHON) benchmarks/faults.py $(ARGS)
+
 bench-fuzz: setup ## Give the readers damaged and hostile files; ARGS goes to the program.
 	$(PYTHON) benchmarks/fuzz.py $(ARGS)
+
+bench-geometry: setup ## See whether labels land where they were painted; ARGS goes to the program.
+	$(PYTHON) benchmarks/geometry.py $(ARGS)
 
 bench-speed: setup ## Measure speed and memory; ARGS goes to the program.
 	$(PYTHON) benchmarks/speed.py $(ARGS)
