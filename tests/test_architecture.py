@@ -46,6 +46,7 @@ LAYERS = [
     "dicom_seg",
     "study_file",
     "study_scans",
+    "study_claims",
     "study",
     "study_report",
     "preprocessing",
