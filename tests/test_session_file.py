@@ -42,6 +42,7 @@ def saved(seed: int = 0, largest: int = 9) -> SavedSession:
             frozen={5: image()},
             results=results,
             stale=frozenset({1, 4}),
+            outdated=frozenset({2}),
             direction="up",
         ),
         extras={"names": {"1": "liver"}, "range": [2, 5]},
@@ -207,6 +208,8 @@ def test_a_pickle_inside_is_not_opened(path: Path) -> None:
         {"scores": ["1", 0.5, 0.5]},
         {"scan": None},
         {"stale": None},
+        {"outdated": [0]},
+        {"outdated": 3},
         {"direction": "sideways"},
         {"extras": [1]},
         {"propagation": {"window": 4}},
@@ -300,7 +303,7 @@ def test_a_full_disk_keeps_the_old_file(path: Path, monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr(Path, "replace", fail)
     else:
         monkeypatch.setattr(zipfile.ZipFile, "writestr", fail)
-    with pytest.raises(OutputError, match="No space left on device"):
+    with pytest.raises(OutputError, match="the disk is full"):
         save_session(path, saved(1))
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]

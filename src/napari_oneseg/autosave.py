@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import itertools
 import secrets
-import shutil
 import threading
 import time
 import warnings
@@ -29,6 +28,7 @@ from weakref import WeakKeyDictionary
 import platformdirs
 
 from napari_oneseg.errors import InputError, OutputError
+from napari_oneseg.files import tidy
 from napari_oneseg.process_lock import hold, is_held, release
 from napari_oneseg.propagation.propagate import LabelledSlice
 from napari_oneseg.session_file import DamagedSession, SavedSession, load_record, load_session, save_session
@@ -293,10 +293,7 @@ class AutosaveStore:
 
     def _tidy(self) -> None:
         """Remove what killed programs have left over: files half written, results without strokes, locks of nothing."""
-        for part in self.folder.glob(".oneseg-*"):
-            with suppress(FileNotFoundError):  # another program has just ended its writing
-                if _settled(part) and not any(self._alive(path) for path in part.glob("*")):
-                    shutil.rmtree(part, ignore_errors=True)
+        tidy(self.folder)
         left = [path for path in self.folder.glob(f"*-*{_RESULTS}") if not path.with_suffix(_STROKES).exists()]
         used = {_token(path) for path in self.folder.glob("[!.]*-*")}
         left += [path for path in self.folder.glob("*.lock") if path.stem not in used]
@@ -354,4 +351,5 @@ def _joined(
     """Return strokes with their results; those of an earlier or later moment are stale."""
     results = {index: result for index, result in stored.results.items() if str(index) in numbers}
     other = {index for index in results if stored_numbers.get(str(index)) != numbers[str(index)]}
-    return replace(strokes, results=results, stale=(strokes.stale & results.keys() | other) - strokes.frozen.keys())
+    stale = (strokes.stale & results.keys() | other) - strokes.frozen.keys()
+    return replace(strokes, results=results, stale=stale, outdated=None if other else strokes.outdated)

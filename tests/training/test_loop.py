@@ -243,7 +243,7 @@ def test_the_state_holds_no_pickle_and_nothing_half_written(tmp_path: Path, monk
 
     monkeypatch.setattr(Path, "write_bytes", full)
     longer = StateFile(file.path, file.identity, every=1)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="the disk is full"):
         run_training(small_network(), Source(Data().batch, Data().plan), loss, config(20), state_file=longer)
     assert [path.name for path in tmp_path.iterdir()] == ["a.training"]
     assert file.path.read_bytes() == before

@@ -33,7 +33,7 @@ from napari_oneseg.config import PreprocessingConfig
 from napari_oneseg.device import is_out_of_memory
 from napari_oneseg.features.extractor import FeatureStack, restore_features
 from napari_oneseg.features.resnet import FeatureNetwork
-from napari_oneseg.files import replacing
+from napari_oneseg.files import replacing, tidy
 from napari_oneseg.volume import Volume
 
 __all__ = ["FeatureCache", "user_cache"]
@@ -46,8 +46,6 @@ _LARGEST_SHARE = 0.5
 """A scan that would take more of the cache than this is not kept: it would push out most others."""
 _SPARE = 1024**3
 """What is left of the disk, in bytes; other programs need it more."""
-_SETTLED_SECONDS = 600.0
-"""What is half written and younger may still be in the making."""
 _BLOCK = 1 << 20
 _ALIGNMENT = 64
 _TYPES = {torch.float16: "F16", torch.float32: "F32"}
@@ -132,7 +130,7 @@ class FeatureCache:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.prune(self.limit - size)
             if shutil.disk_usage(self.folder).free > size + _SPARE:
-                with replacing(path) as part, part.open("wb") as file:
+                with replacing(path, durable=False) as part, part.open("wb") as file:
                     _write(file, key, arrays)
         except OSError as error:
             if not self._warned:
@@ -152,10 +150,7 @@ class FeatureCache:
         limit
             Space that the rest may take, in bytes; by default the cache's own.
         """
-        for part in self.folder.glob(".oneseg-*"):
-            with suppress(FileNotFoundError):  # another program has just ended its writing
-                if max(map(_used, [part, *part.glob("*")])) < time.time() - _SETTLED_SECONDS:
-                    shutil.rmtree(part, ignore_errors=True)
+        tidy(self.folder)
         left = self.limit if limit is None else limit
         files = [path for path in self.folder.glob("*.safetensors") if _NAME.fullmatch(path.name)]
         for path in sorted(files, key=_used, reverse=True):
