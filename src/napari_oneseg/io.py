@@ -6,7 +6,6 @@ is not always reported, and half a label image looks like a whole one.
 
 from __future__ import annotations
 
-import errno
 import gzip
 import os
 import shutil
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 from napari_oneseg.dicom_frames import may_be_dicom
 from napari_oneseg.dicom_series import LARGEST, Series, choose_series, list_series, read_series
 from napari_oneseg.errors import AnnotationError, InputError, OutputError
+from napari_oneseg.files import scratch_folder, settle, why_not_written
 from napari_oneseg.gdcm import quiet
 from napari_oneseg.metaimage import check_meta_image
 from napari_oneseg.nifti import (
@@ -335,14 +335,15 @@ def _write(path: Path, array: NDArray[Any], volume: Volume, entries: Mapping[str
         raise OutputError(f"{path} cannot be written: it is a folder; give the name of a file.")
     try:
         # A folder, because an intermediate file may be needed: it goes as a whole, whatever happens.
-        with tempfile.TemporaryDirectory(prefix=".oneseg-", dir=path.parent) as folder:
-            part = Path(folder) / f"part{suffix}"
+        with scratch_folder(path.parent) as folder:
+            part = folder / f"part{suffix}"
             _write_file(part, array, volume, entries)
             problem = _problem_of_written(part, array, volume)
             if problem is None:
+                settle(part)
                 part.replace(path)
     except OSError as error:
-        raise OutputError(f"{path} was not written: {_why(error, path.parent)}.") from error
+        raise OutputError(f"{path} was not written: {why_not_written(error, path.parent)}.") from error
     except (RuntimeError, InputError) as error:
         raise OutputError(
             f"{path} could not be written completely: the disk is probably full, or takes no file of that size; make "
@@ -383,15 +384,6 @@ def _problem_of_written(path: Path, array: NDArray[Any], volume: Volume) -> str 
     if not np.array_equal(sitk.GetArrayFromImage(image), array):
         return "what was read back differs from what was written; choose another disk"
     return None
-
-
-def _why(error: OSError, folder: Path) -> str:
-    """Say in plain words why a file could not be written."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return "the disk is full, or takes no file of that size; make room or choose another folder"
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"there is no permission to write into {folder}; choose another folder"
-    return f"{error.strerror or error}; choose another folder"
 
 
 def _suffix(path: Path, known: tuple[str, ...]) -> str | None:
