@@ -349,9 +349,71 @@ def test_an_interval_between_empty_slices_can_be_updated() -> None:
     session.correct(10, EMPTY)
     session.propagate()
     session.correct(7, EMPTY)
-    assert session.stale
+    assert not session.stale, "nothing was shown there"
+    session.correct(7, FIRST)
+    assert session.stale == {5, 6, 8, 9}
     after = session.update()
-    assert not after.labels[4:].any()
+    assert not after.labels[11:].any()
+    assert np.array_equal(after.labels, full_labels(session))
+    assert not session.stale
+
+
+def test_a_correction_sends_out_the_labels_that_it_changed_and_the_others_stay() -> None:
+    session = new_session()
+    session.annotate(6, BOTH)
+    before = session.propagate().labels
+    wanted = before[9].copy()
+    wanted[wanted == 1] = 0
+    session.correct(9, wanted)
+    assert session.state.outdated == {1}
+    after = session.update().labels
+    assert not session.stale
+    assert (before[9:] == 1).any()
+    assert not (after[9:] == 1).any(), "label 1 ends"
+    np.testing.assert_array_equal(after == 2, before == 2)
+    np.testing.assert_array_equal(after == 1, (full_labels(session) == 1) & (before != 2))
+
+
+def test_corrections_of_several_labels_add_up_and_a_reopened_slice_sends_out_all() -> None:
+    session = new_session()
+    session.annotate(6, BOTH)
+    session.propagate()
+    session.paint({9: np.where(session.labels[9] == 1, 0, session.labels[9])})
+    session.paint({3: np.where(session.labels[3] == 2, 0, session.labels[3])})
+    assert session.state.outdated == {1, 2}
+    assert np.array_equal(session.update().labels, full_labels(session))
+    session.paint({8: np.where(session.labels[8] == 2, 0, session.labels[8])})
+    assert session.state.outdated == {2}, "what was renewed counts no more"
+    session.update()
+    session.freeze(2)
+    session.unfreeze(2)
+    assert session.state.outdated is None
+    assert np.array_equal(session.update().labels, full_labels(session))
+
+
+def test_a_label_that_is_painted_nowhere_any_more_leaves_with_the_update() -> None:
+    session = new_session()
+    session.annotate(6, BOTH)
+    session.propagate()
+    session.annotate(6, FIRST)
+    assert session.state.outdated == {2}
+    after = session.update().labels
+    assert set(np.unique(after)) == {0, 1}
+    session.annotate(6, FIRST + 3 * (SECOND > 0))
+    session.propagate()
+    session.annotate(6, 3 * (SECOND > 0).astype(np.uint8) + image((3, (8, 8), 4)))
+    assert session.state.outdated == {1, 3}
+    assert set(np.unique(session.update().labels)) == {0, 3}
+
+
+def test_renewing_only_the_label_that_is_out_of_date_is_enough() -> None:
+    session = new_session()
+    session.annotate(6, BOTH)
+    session.propagate()
+    session.correct(9, np.where(session.labels[9] == 1, 0, session.labels[9]))
+    session.propagate(labels=[2])
+    assert session.stale
+    session.propagate(labels=[1])
     assert not session.stale
 
 

@@ -225,11 +225,12 @@ def test_an_update_renews_stale_slices_only() -> None:
     session.paint({6: SECOND + session.labels[6] * (SECOND == 0)})
     job = session.begin_update()
     assert job is not None
-    before = session.state
+    before, shown = session.state, session.labels
     session.take(job, session.compute(job))
     assert not session.stale
     assert before.changed(session.state) >= before.stale
-    np.testing.assert_array_equal(session.labels, full_labels(session))
+    np.testing.assert_array_equal(session.labels == 1, shown == 1)
+    np.testing.assert_array_equal(session.labels == 2, (full_labels(session) == 2) & (shown != 1))
 
 
 def test_some_labels_are_shown_over_what_is_there() -> None:

@@ -24,11 +24,10 @@ from napari_oneseg.device import choose_device, is_out_of_memory
 from napari_oneseg.errors import AnnotationError, InputError, SessionError
 from napari_oneseg.features.cache import FeatureCache
 from napari_oneseg.features.extractor import FeatureStack, compute_features
-from napari_oneseg.propagation.correction import closed_range
 from napari_oneseg.propagation.propagate import LabelledSlice, check_painted, propagate_slices
 from napari_oneseg.screening import NextSlice, SliceSuggestion, coarse_grey, locate, rank_next, rank_slices
 from napari_oneseg.session_file import SavedSession, load_session, save_session
-from napari_oneseg.session_job import PropagationJob, joined, protecting
+from napari_oneseg.session_job import PropagationJob, joined, protecting, renewal
 from napari_oneseg.session_result import Propagation, all_labels, present_result
 from napari_oneseg.session_state import History, SessionState
 from napari_oneseg.slice_range import checked_range
@@ -380,7 +379,8 @@ class OneSegSession:
     def update(self, progress: Progress | None = None) -> Propagation:
         """Propagate again where corrections have made the result stale, and only there.
 
-        All labels travel, in the direction of the last propagation. Raises and cancels like :meth:`propagate`.
+        Those labels travel that were changed, in the direction of the last propagation. Raises and cancels like
+        :meth:`propagate`.
         """
         job = self.begin_update()
         if job is not None:
@@ -408,11 +408,7 @@ class OneSegSession:
 
     def begin_update(self) -> PropagationJob | None:
         """Return what :meth:`update` would set out from now, None if nothing is stale."""
-        state = self._state
-        if not state.stale:
-            return None
-        span = closed_range(state.annotation, min(state.stale), max(state.stale))
-        return PropagationJob(state, state.annotation, span, state.direction, only=state.stale)
+        return renewal(self._state)
 
     def compute(self, job: PropagationJob, progress: Progress | None = None) -> Iterator[LabelledSlice]:
         """Compute a job, slice by slice as they are ready; the session's state is neither read nor changed.
@@ -521,7 +517,7 @@ class OneSegSession:
             warnings.warn(
                 "The session was made with other weights. Its labels are kept and marked as stale.", stacklevel=2
             )
-            state = replace(state, stale=frozenset(state.results) - frozenset(state.frozen))
+            state = state.out_of_date()
         self.propagation, self.screening = saved.propagation, saved.screening
         if self.has_work:  # what was made since is one step back
             self._history.push(state, "resuming")

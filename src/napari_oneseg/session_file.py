@@ -99,6 +99,7 @@ def save_session(path: str | os.PathLike[str], session: SavedSession) -> None:
         "results": [result.index for result in results],
         "scores": [None if np.isnan(result.score) else result.score for result in results],
         "stale": sorted(state.stale),
+        "outdated": None if state.outdated is None else sorted(state.outdated),
         "direction": state.direction,
         "extras": dict(session.extras),
     }
@@ -222,6 +223,8 @@ def _assembled(meta: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> SavedSe
             frozen=dict(zip(meta["frozen"], arrays["frozen"], strict=True)),
             results=results,
             stale=frozenset(meta["stale"]),
+            # Files of before there was such a choice have none: all labels are.
+            outdated=None if meta.get("outdated") is None else frozenset(meta["outdated"]),
             direction=meta["direction"],
         ),
         # Files of before there were any have none.
@@ -253,6 +256,7 @@ def _check_slices(meta: dict[str, Any], claims: Mapping[str, _Claim]) -> None:
         and isinstance(meta["weights"], str)
         and all(isinstance(index, int) and index >= 0 for index in indices)
         and set(meta["complete"]) <= set(meta["painted"])
+        and all(isinstance(label, int) and label > 0 for label in meta.get("outdated") or ())
         and meta["direction"] in get_args(Direction)
         and isinstance(meta.get("extras", {}), dict)
     )

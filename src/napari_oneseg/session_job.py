@@ -13,11 +13,12 @@ import numpy as np
 
 from napari_oneseg.config import Direction
 from napari_oneseg.propagation.confidence import slice_confidence
+from napari_oneseg.propagation.correction import closed_range
 from napari_oneseg.propagation.propagate import LabelledSlice
 from napari_oneseg.session_state import SessionState
 from napari_oneseg.volume import Annotation, LabelArray
 
-__all__ = ["PropagationJob", "joined", "protecting"]
+__all__ = ["PropagationJob", "joined", "protecting", "renewal"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +49,20 @@ class PropagationJob:
     only: frozenset[int] | None = None
 
 
+def renewal(state: SessionState) -> PropagationJob | None:
+    """Return what brings everything up to date that is stale, with as little as that takes; None if nothing is."""
+    if not state.stale:
+        return None
+    annotation, chosen = state.annotation, None
+    if state.outdated is not None:
+        travelling = state.outdated & set(annotation.labels)
+        if travelling and travelling != set(annotation.labels):
+            # A label that is painted nowhere any more only leaves.
+            annotation, chosen = annotation.only(travelling), state.outdated
+    span = closed_range(annotation, min(state.stale), max(state.stale))
+    return PropagationJob(state, annotation, span, state.direction, chosen, state.stale)
+
+
 def joined(
     job: PropagationJob, present: SessionState, results: Iterable[LabelledSlice], shape: tuple[int, int, int]
 ) -> SessionState:
@@ -70,13 +85,15 @@ def joined(
         merged[result.index] = protecting(job, present, result, shape[1:])
     stale = present.stale
     # With some labels only, the others are as old as before.
-    if job.chosen is None or job.chosen >= set(job.before.annotation.labels):
+    outdated = set(job.before.annotation.labels) if job.before.outdated is None else job.before.outdated
+    if job.chosen is None or job.chosen >= outdated:
         stale = stale - {result.index for result in found}
     after = replace(present, results=merged, stale=stale, direction=job.direction)
     repainted = job.before.repainted(present)
     if not repainted:
         return after
-    return after.reopening(replace(job.before, results=merged, stale=stale), repainted, shape[0])
+    before = replace(job.before, results=merged, stale=stale, outdated=present.outdated)
+    return after.reopening(before, repainted, shape[0])
 
 
 def protecting(

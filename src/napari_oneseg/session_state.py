@@ -32,6 +32,8 @@ class SessionState:
         Propagated slices by index.
     stale
         Slices whose result is older than what was painted since.
+    outdated
+        The labels that are older there, None for all.
     direction
         In which direction the labels travelled last.
     """
@@ -41,6 +43,7 @@ class SessionState:
     frozen: Mapping[int, LabelArray] = field(default_factory=dict)
     results: Mapping[int, LabelledSlice] = field(default_factory=dict)
     stale: frozenset[int] = frozenset()
+    outdated: frozenset[int] | None = None
     direction: Direction = "both"
 
     @property
@@ -48,8 +51,16 @@ class SessionState:
         """The painted and the frozen slices."""
         return Annotation({**self.painted, **self.frozen}, self.complete | frozenset(self.frozen))
 
+    def out_of_date(self) -> SessionState:
+        """Return this state with all that was propagated stale: it was made with something else than is used now."""
+        return replace(self, stale=frozenset(self.results) - frozenset(self.frozen), outdated=None)
+
     def reopening(self, before: SessionState, indices: Iterable[int], count: int) -> SessionState:
         """Return this state with the results that painting on some slices has made stale marked as such.
+
+        Only the labels that were changed there travel anew: of the others a correction says that they were right, so
+        what would set out from it is what has arrived there. (Measured: docs/experiments.md, "What a correction sends
+        out".)
 
         Parameters
         ----------
@@ -60,13 +71,35 @@ class SessionState:
         count
             Slices of the scan.
         """
+        if not before.results:
+            return replace(self, stale=frozenset(), outdated=frozenset())
+        shape = next(iter(before.results.values())).labels.shape
         stale = set(before.stale)
+        outdated = before.outdated if before.stale else frozenset[int]()
+        annotations = before.annotation, self.annotation
         for index in indices:
-            for annotation in (before.annotation, self.annotation):
-                first, last = reopened_range(annotation, index, count)
+            touched = self._touched(before, index, shape)
+            outdated = None if outdated is None or touched is None else outdated | touched
+            for annotation in annotations:
+                first, last = reopened_range(annotation, index, count, touched)
                 stale.update(range(first, last + 1))
         # Where nothing was propagated yet, nothing is out of date, nor where the user has settled all labels.
-        return replace(self, stale=(frozenset(stale) & before.results.keys()) - self.frozen.keys() - self.complete)
+        left = (frozenset(stale) & before.results.keys()) - self.frozen.keys() - self.complete
+        return replace(self, stale=left, outdated=outdated)
+
+    def _touched(self, before: SessionState, index: int, shape: tuple[int, int]) -> frozenset[int] | None:
+        """Return the labels that were changed on a slice, None for all of them."""
+        was_settled, is_settled = (index in state.complete or index in state.frozen for state in (before, self))
+        if was_settled != is_settled and (was_settled or index not in before.results):
+            return None
+        shown = before.labels_on(index, shape), self.labels_on(index, shape)
+        different = shown[0] != shown[1]
+        changed = _values(*(image[different] for image in shown))
+        if is_settled:
+            return changed
+        # What is no longer painted there travels on from elsewhere, even if the slice looks the same.
+        empty = np.zeros(0, np.uint8)
+        return changed | (_values(before.painted.get(index, empty)) - _values(self.painted.get(index, empty)))
 
     def with_stroke(self, index: int, image: LabelArray, corrected: bool = False) -> tuple[SessionState, str]:
         """Return the state after a stroke has left a slice as ``image``, with what the stroke was in a few words.
@@ -144,6 +177,11 @@ class SessionState:
         if painted is None:
             return result.labels
         return np.where(painted > 0, painted, result.labels)
+
+
+def _values(*images: LabelArray) -> frozenset[int]:
+    """Return the labels in images."""
+    return frozenset(int(value) for image in images for value in np.unique(image) if value)
 
 
 def _differing(one: Mapping[int, object], other: Mapping[int, object]) -> frozenset[int]:

@@ -116,8 +116,7 @@ def _for_weights(kept: SavedSession, sha256: str) -> SavedSession:
     """Return the work as it is with the weights of now: what others have propagated is out of date."""
     if kept.weights == sha256:
         return kept
-    stale = frozenset(kept.state.results) - frozenset(kept.state.frozen)
-    return replace(kept, weights=sha256, state=replace(kept.state, stale=stale))
+    return replace(kept, weights=sha256, state=kept.state.out_of_date())
 
 
 def _devices() -> tuple[tuple[str, str], ...]:

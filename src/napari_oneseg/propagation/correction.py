@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from napari_oneseg.volume import Annotation
 
 __all__ = ["closed_range", "reopened_range"]
 
 
-def reopened_range(annotation: Annotation, index: int, count: int) -> tuple[int, int]:
+def reopened_range(
+    annotation: Annotation, index: int, count: int, labels: Collection[int] | None = None
+) -> tuple[int, int]:
     """Return the slices whose labels depend on slice ``index``, as first and last, both included.
 
     A label's values between two of its anchors depend on these two only. So whatever is painted on a slice reaches up
@@ -22,9 +26,13 @@ def reopened_range(annotation: Annotation, index: int, count: int) -> tuple[int,
         The slice that was painted or corrected.
     count
         Slices of the scan.
+    labels
+        The labels that were changed there, by default all of them.
     """
     first, last = index, index
     for label in annotation.labels:
+        if labels is not None and label not in labels:
+            continue
         anchors = annotation.anchors(label)
         first = min(first, max((a for a in anchors if a < index), default=0))
         last = max(last, min((a for a in anchors if a > index), default=count - 1))
