@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +17,8 @@ from napari_oneseg.io import read_volume
 from napari_oneseg.orientation import shown
 from napari_oneseg.plugin import export
 from napari_oneseg.plugin.export import export_labels, is_dicom, propose_export_path, record_path
-from napari_oneseg.plugin.scan_layer import OpenScan, describe_layer, open_snapshot, scan_layer_data
+from napari_oneseg.plugin.scan_layer import OpenScan, describe_layer, open_snapshot, scan_layer_data, stamp_of
+from tests.dicom_files import grey, put_pixels, save_series
 from tests.plugin.layer_fixtures import DIRECTIONS, same_grid, save_scan
 
 RECORD = {
@@ -31,7 +34,7 @@ RECORD = {
 def scan(tmp_path: Path, request: pytest.FixtureRequest) -> OpenScan:
     path = save_scan(tmp_path / "scan.nii.gz", DIRECTIONS[request.param])
     source = read_volume(path)
-    return OpenScan(source, *shown(source), name="scan", path=path)
+    return OpenScan(source, *shown(source), name="scan", path=path, stamp=stamp_of(path))
 
 
 def labels_on(scan: OpenScan) -> np.ndarray:
@@ -146,3 +149,116 @@ def test_an_nrrd_names_its_labels_as_slicer_reads_them(scan: OpenScan, tmp_path:
     assert image.GetMetaData("Segment0_Name") == "Liver"
     assert image.GetMetaData("Segment0_LabelValue") == "1"
     np.testing.assert_array_equal(SimpleITK.GetArrayFromImage(image), scan.orientation.to_source(labels_on(scan)))
+
+
+# A scan that is not as it was ------------------------------------------------------------------------------------
+
+
+HEIGHTS, FRAME = [0.0, 2.0, 4.0, 6.0], "1.2.3.4"
+
+
+def opened_from(path: Path) -> OpenScan:
+    """Open a file or folder as the widget does."""
+    data, kwargs, _ = scan_layer_data(read_volume(path), "scan")
+    return open_snapshot(replace(describe_layer(Image(data, **kwargs)), path=path))
+
+
+def other_values() -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 1000, (6, 5, 4)).astype(np.int16)
+
+
+@pytest.mark.parametrize("what", ["deleted", "replaced", "replaced by another grid", "damaged"])
+def test_labels_lie_on_the_scan_as_it_was_opened(scan: OpenScan, tmp_path: Path, what: str) -> None:
+    assert scan.path is not None
+    kept = tmp_path / "kept.nii.gz"
+    kept.write_bytes(scan.path.read_bytes())
+    scan.path.unlink()
+    if what == "damaged":
+        scan.path.write_bytes(kept.read_bytes()[:50])
+    elif what != "deleted":
+        direction = np.asarray(scan.source.direction)[:, ::-1] if what == "replaced" else DIRECTIONS["coronal"]
+        save_scan(scan.path, direction, other_values())
+    out = tmp_path / "result.nii.gz"
+    with pytest.warns(UserWarning, match=r"scan\.nii\.gz was changed, replaced or removed after it was opened"):
+        export_labels(out, labels_on(scan), scan, RECORD)
+    same_grid(out, kept)
+    np.testing.assert_array_equal(scan.orientation.to_shown(read_volume(out).array), labels_on(scan))
+
+
+def test_a_scan_that_was_only_copied_again_is_the_same(scan: OpenScan, tmp_path: Path) -> None:
+    assert scan.path is not None
+    content = scan.path.read_bytes()
+    scan.path.unlink()
+    scan.path.write_bytes(content)
+    os.utime(scan.path, (1, 1))
+    assert stamp_of(scan.path) != scan.stamp
+    export_labels(tmp_path / "result.nii.gz", labels_on(scan), scan, RECORD)
+
+
+@pytest.fixture
+def series(tmp_path: Path) -> OpenScan:
+    return opened_from(save_series(tmp_path / "series", HEIGHTS, FrameOfReferenceUID=FRAME))
+
+
+def one_label(scan: OpenScan) -> np.ndarray:
+    labels = np.zeros(scan.shown.array.shape, np.uint8)
+    labels[1, 2, 2] = 1
+    return labels
+
+
+def another_patient(dataset: pydicom.Dataset) -> None:
+    dataset.PatientID, dataset.SOPInstanceUID = "other", dataset.SOPInstanceUID + ".9"
+    put_pixels(dataset, grey(dataset.InstanceNumber + 50))
+
+
+@pytest.mark.parametrize("what", ["deleted", "another patient", "fewer"])
+def test_a_dicom_segmentation_refers_to_no_other_images(series: OpenScan, tmp_path: Path, what: str) -> None:
+    """Nothing but the grey values tells two scans of the same protocol apart."""
+    assert series.path is not None
+    export_labels(tmp_path / "before.dcm", one_label(series), series, RECORD)
+    files = sorted(series.path.iterdir())
+    if what == "fewer":
+        files[-1].unlink()
+    else:
+        shutil.rmtree(series.path)
+    if what == "another patient":
+        save_series(series.path, HEIGHTS, another_patient, FrameOfReferenceUID=FRAME)
+    with pytest.raises(OutputError, match=r"result\.dcm was not written: .* are gone or were changed\. Put them back"):
+        export_labels(tmp_path / "result.dcm", one_label(series), series, RECORD)
+    with pytest.warns(UserWarning, match="series was changed"):
+        export_labels(tmp_path / "result.nii.gz", one_label(series), series, RECORD)
+    assert sorted(path.name for path in tmp_path.glob("result*")) == ["result.json", "result.nii.gz"]
+
+
+def test_other_files_in_the_folder_of_a_series_change_nothing(series: OpenScan, tmp_path: Path) -> None:
+    assert series.path is not None
+    (series.path / "notes.txt").write_text("seen")
+    save_series(series.path, HEIGHTS, another_patient, SeriesInstanceUID="1.2.3.8", SeriesNumber=8)
+    save_series(series.path, [0.0, 2.0], SeriesInstanceUID="1.2.3.9", SeriesNumber=9)
+    export_labels(tmp_path / "result.nii.gz", one_label(series), series, RECORD)
+
+
+# What an export must not replace ---------------------------------------------------------------------------------
+
+
+def test_the_scan_itself(scan: OpenScan) -> None:
+    assert scan.path is not None
+    before = scan.path.read_bytes()
+    with pytest.raises(OutputError, match=r"scan\.nii\.gz was not written: this is the scan itself"):
+        export_labels(scan.path, labels_on(scan), scan, RECORD)
+    assert scan.path.read_bytes() == before
+
+
+@pytest.mark.parametrize("content", ['{"EchoTime": 0.03}', "[]", "no JSON", '{"export": 3}'])
+def test_a_file_beside_that_another_program_has_written(scan: OpenScan, tmp_path: Path, content: str) -> None:
+    beside = tmp_path / "result.json"
+    beside.write_text(content)
+    with pytest.raises(OutputError, match=r"record would replace result\.json, which is another program's"):
+        export_labels(tmp_path / "result.nii.gz", labels_on(scan), scan, RECORD)
+    assert beside.read_text() == content
+    assert not (tmp_path / "result.nii.gz").exists()
+
+
+def test_a_folder_that_has_gone(scan: OpenScan, tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"result\.nii\.gz was not written: there is no folder .*stick"):
+        export_labels(tmp_path / "stick" / "result.nii.gz", labels_on(scan), scan, RECORD)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_oneseg.errors import InputError, OutputError
-from napari_oneseg.files import replacing
-from napari_oneseg.io import WRITABLE, write_labels
-from napari_oneseg.plugin.scan_layer import OpenScan, scan_name
+from napari_oneseg.files import replacing, settle
+from napari_oneseg.io import WRITABLE, list_series, read_volume, write_labels
+from napari_oneseg.plugin.scan_layer import OpenScan, scan_name, stamp_of
 from napari_oneseg.segment_codes import Segment
 from napari_oneseg.segment_nrrd import segment_entries
+from napari_oneseg.volume import Volume
 
 __all__ = ["export_labels", "is_dicom", "propose_export_path", "record_path"]
 
@@ -71,28 +73,92 @@ def export_labels(
     InputError
         If the labels do not fit the scan.
     OutputError
-        If one of the files cannot be written.
+        If one of the files cannot be written, or would replace the scan or what another program has written.
+
+    Warns
+    -----
+    UserWarning
+        If the scan's file is another one than when it was opened.
     """
     if labels_shown.shape != scan.shown.array.shape:
         raise InputError(
             f"Labels of the scan's shape {scan.shown.array.shape} (z, y, x) were expected, got {labels_shown.shape}."
         )
     beside = record_path(path)
-    if beside.is_dir():
-        raise OutputError(f"{path.name} was not written: {beside.name} beside it is a folder; choose another name.")
+    _check_names(path, beside, scan)
+    changed = scan.path is not None and _has_changed(scan, scan.path)
     entries = {**record, "labels": _label_entries(labels_shown, scan, record), "export": _export_entry(path, scan)}
     for folded in ("label_names", "label_colours"):
         entries.pop(folded, None)
-    with replacing(beside) as part:
+    with replacing(beside, durable=False) as part:
         part.write_text(json.dumps(_plain(entries), indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        _write(path, scan.orientation.to_source(labels_shown), scan, _segments(record))
+        settle(part)  # now, so that the two files get their names at nearly the same moment
+        _write(path, scan.orientation.to_source(labels_shown), scan, _segments(record), changed)
+    if changed:
+        assert scan.path is not None
+        warnings.warn(
+            f"{scan.path.name} was changed, replaced or removed after it was opened. The labels in {path.name} lie on "
+            "the scan as it was opened; compare them with the file as it is now before you use them with it.",
+            stacklevel=2,
+        )
 
 
-def _write(path: Path, labels: NDArray[np.integer[Any]], scan: OpenScan, segments: Mapping[int, Segment]) -> None:
+def _check_names(path: Path, beside: Path, scan: OpenScan) -> None:
+    """Refuse to write over what is not a result of this program."""
+    if not path.parent.is_dir():
+        raise OutputError(f"{path.name} was not written: there is no folder {path.parent}; choose another one.")
+    if scan.path is not None and path.exists() and scan.path.exists() and path.samefile(scan.path):
+        raise OutputError(f"{path.name} was not written: this is the scan itself; choose another name.")
+    if beside.is_dir():
+        raise OutputError(f"{path.name} was not written: {beside.name} beside it is a folder; choose another name.")
+    if beside.exists() and not _is_record(beside):
+        raise OutputError(
+            f"{path.name} was not written: its record would replace {beside.name}, which is another program's; choose "
+            "another name."
+        )
+
+
+def _is_record(path: Path) -> bool:
+    try:
+        return "scan_sha256" in json.loads(path.read_bytes())["export"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _has_changed(scan: OpenScan, path: Path) -> bool:
+    """Return whether a scan's file, or folder, holds another scan now than when it was opened, or none."""
+    if scan.stamp == stamp_of(path):
+        return False
+    # It may only have been copied once more, or something else was put into the folder.
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            return all(volume.content_hash != scan.source.content_hash for volume in _scans_at(path, scan.source))
+    except InputError:
+        return True
+
+
+def _scans_at(path: Path, like: Volume) -> Iterator[Volume]:
+    """Read a file, or all series of a folder that are as large as a scan."""
+    if not path.is_dir():
+        yield read_volume(path)
+        return
+    for series in list_series(path):
+        if series.problem is None and series.shape == like.array.shape:
+            yield read_volume(path, series=series.key)
+
+
+def _write(
+    path: Path, labels: NDArray[np.integer[Any]], scan: OpenScan, segments: Mapping[int, Segment], changed: bool
+) -> None:
     if not path.name.lower().endswith(".dcm"):
         named = segment_entries(labels, segments) if path.name.lower().endswith(".nrrd") else None
         write_labels(path, labels, scan.source, named)
         return
+    if changed:
+        raise OutputError(
+            f"{path.name} was not written: a DICOM segmentation refers to the scan's images, and those that it was "
+            "opened from are gone or were changed. Put them back, or choose NIfTI, NRRD or MetaImage."
+        )
     if not is_dicom(scan):
         raise OutputError(
             "A DICOM segmentation refers to the images of a DICOM series; this scan is none. Choose NIfTI, NRRD or "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -44,6 +45,7 @@ __all__ = [
     "scan_layer_data",
     "scan_name",
     "scan_of_layer",
+    "stamp_of",
 ]
 
 METADATA_KEY = "oneseg"
@@ -115,6 +117,8 @@ class OpenScan:
         What places another layer exactly on the scan's.
     note
         A sentence that the user should read; empty where there is nothing to say.
+    stamp
+        What :func:`stamp_of` said of ``path`` when the scan was opened.
     """
 
     source: Volume
@@ -124,6 +128,19 @@ class OpenScan:
     path: Path | None = None
     display: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
+    stamp: str = ""
+
+
+def stamp_of(path: Path) -> str:
+    """Return what changes when a file, or a file in a folder, is replaced; empty where it is not there."""
+    try:
+        # As deep as series of images are looked for.
+        files = sorted([*path.glob("*"), *path.glob("*/*")]) if path.is_dir() else [path]
+        stats = [(file.name, file.stat()) for file in files]
+    except OSError:
+        return ""
+    told = repr([(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats])
+    return hashlib.sha256(told.encode()).hexdigest()
 
 
 def scan_name(path: Path) -> str:
@@ -241,6 +258,7 @@ def _opened(snapshot: LayerSnapshot, source: Volume, orientation: Orientation) -
         path=snapshot.path,
         display=snapshot.display,
         note=TILTED if is_tilted(snapshot.world) else "",
+        stamp=stamp_of(snapshot.path) if snapshot.path else "",
     )
 
 
