@@ -2,15 +2,23 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import signal
+import subprocess
+import sys
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
 
 from napari_oneseg.checkpoint import Weights, load_weights, save_weights
-from napari_oneseg.errors import Cancelled
+from napari_oneseg.cli import train as cli_train
+from napari_oneseg.config import RefiningConfig, TrainingConfig
+from napari_oneseg.errors import Cancelled, InputError
 from napari_oneseg.session import OneSegSession
-from napari_oneseg.training import adapt, self_learning, train
+from napari_oneseg.training import adapt, recipe, self_learning, train
+from napari_oneseg.training.processes import Processes
 from tests.engine_fixtures import tiny_weights
 from tests.test_cli import refused, run
 from tests.training.scan_fixtures import make_scan, scan_folder
@@ -145,6 +153,64 @@ def test_an_interrupted_training_goes_on(tmp_path: Path, monkeypatch: pytest.Mon
     assert all(torch.equal(first[key], second[key]) for key in first)
     assert (tmp_path / "own.loss.csv").read_text() == (tmp_path / "whole.loss.csv").read_text()
     assert not (tmp_path / "own.training").exists()
+
+
+def test_two_processes_write_one_result(tmp_path: Path) -> None:
+    script, output = tmp_path / "oneseg.py", tmp_path / "own.safetensors"
+    script.write_text("from napari_oneseg.cli import main; main()")
+    typed = *GENERATED, "--batch", 2, "--devices", 2, "--device", "cpu", "--threads", 1
+    with subprocess.Popen(
+        [sys.executable, str(script), *map(str, typed), "-o", str(output), "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            shown, said = process.communicate(timeout=240)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    assert (process.returncode, said) == (0, "")
+    record = json.loads(shown)
+    assert (record["processes"], record["training"]["batch"], record["steps"]) == (2, 2, 2)
+    assert load_weights(output).provenance == record
+    assert names(tmp_path) == {"oneseg.py", "own.safetensors", "own.loss.csv", "own.loss.png"}
+
+
+def test_the_refiners_batch_can_be_shared_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    batches: list[int] = []
+
+    def quick(training: object, refining: RefiningConfig, *_: object, **options: object) -> train.TrainingResult:
+        batches.append(refining.batch)
+        return train.TrainingResult(tiny_weights().network, (1.0,))
+
+    monkeypatch.setattr(recipe, "train_default", quick)
+    for count in (1, 2, 3, 8):
+        cli_train._learn_from_generated(
+            TrainingConfig(), 1, cli_train._Run(Processes(0, count), "auto", tmp_path / "a.training")
+        )
+    assert batches == [3, 4, 3, 8]
+
+
+def test_what_several_processes_cannot_share_is_refused(folder: Path, start: Path, tmp_path: Path) -> None:
+    shared = "cannot be shared out evenly to 3 processes; give a multiple of 3 as --batch"
+    output = "-o", tmp_path / "own.safetensors", "--nodes", 3, "--device", "cpu"
+    assert f"A batch of 2 {shared}" in refused("train", "--generated", *output, "--batch", 2)
+    assert f"A batch of 2 {shared}" in refused("train", folder, *output, "--objective", "both")
+    assert f"A batch of 4 {shared}" in refused("train", folder, *output, "--objective", "supervoxels", "--batch", 4)
+
+
+def test_another_process_says_which_it_is_and_gives_no_warnings(capsys: pytest.CaptureFixture[str]) -> None:
+    with cli_train._speaking(Processes(1, 2)):
+        warnings.warn("left out", UserWarning, stacklevel=1)
+    with pytest.raises(SystemExit, match="2"), cli_train._speaking(Processes(1, 2)):
+        raise InputError("No such scan.")
+    with pytest.raises(SystemExit, match="130"), cli_train._speaking(Processes(1, 2)):
+        raise KeyboardInterrupt
+    assert capsys.readouterr().err == "Process 1: No such scan.\n"
+    with pytest.raises(InputError), cli_train._speaking(Processes(0, 2)):
+        raise InputError("No such scan.")
 
 
 def test_adapting_to_a_scan(folder: Path, start: Path, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from napari_oneseg.errors import Cancelled, InputError
 from napari_oneseg.training import loop
 from napari_oneseg.training.loop import LoopConfig, Moment, Plan, Source, halving, run_training, warm_cosine
+from napari_oneseg.training.processes import Processes
 from napari_oneseg.training.state_file import StateFile
 
 STEPS = 12
@@ -33,6 +34,9 @@ class Numbers:
 
     def to(self, device: torch.device) -> Numbers:
         return Numbers(self.x.to(device), self.shift)
+
+    def share(self, processes: Processes) -> Numbers:
+        return Numbers(self.x[processes.share(len(self.x))], self.shift)
 
 
 @dataclass

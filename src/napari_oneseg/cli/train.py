@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 import time
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,13 +33,14 @@ from napari_oneseg.config import (
     TrainingConfig,
     describe,
 )
-from napari_oneseg.errors import InputError
+from napari_oneseg.errors import InputError, OneSegError
 
 if TYPE_CHECKING:
     import torch
 
     from napari_oneseg.checkpoint import Weights
     from napari_oneseg.training.loop import Precision
+    from napari_oneseg.training.processes import Processes
     from napari_oneseg.training.train import TrainingResult
 
 __all__ = ["command"]
@@ -72,6 +75,16 @@ def command(
     overwrite: Overwrite = False,
     device: Device = "auto",
     precision: PrecisionName = "auto",
+    devices: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Devices on each computer, with a process each, that share the batch; needs the extra `cluster`.",
+        ),
+    ] = 1,
+    nodes: Annotated[
+        int, typer.Option(min=1, help="Computers; the same command is started on each, or by a cluster's launcher.")
+    ] = 1,
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
@@ -93,16 +106,18 @@ def command(
     from napari_oneseg.device import choose_device
     from napari_oneseg.training.record import training_record
 
+    processes = _start(choose_device(device), devices, nodes, _batches(training, scans, generated))
     if threads is not None:
         torch.set_num_threads(threads)
-    chosen = choose_device(device)
     clock = time.perf_counter()
-    with _resumable(output.with_suffix(".training")) as state:
-        run = _Run(chosen, precision, state)
+    with _speaking(processes), _resumable(output.with_suffix(".training"), processes) as state:
+        run = _Run(processes, precision, state)
         if images is None:
             learned = _learn_from_generated(training, refine_steps, run)
         else:
             learned = _learn_from_scans(images, None if from_scratch else load_weights(init), scans, training, run)
+        if processes.rank > 0:
+            return
         kind = "--generated" if generated else "IMAGES" + " --from-scratch" * from_scratch + " --init FILE" * bool(init)
         refining = {"refine_steps": refine_steps} if generated and refine_steps != _REFINE_STEPS else {}
         provenance = {
@@ -112,9 +127,10 @@ def command(
                 learned.configs,
                 training.seed,
                 retyped(f"oneseg train {kind}", given | refining),
-                chosen,
+                processes.device,
                 time.perf_counter() - clock,
             ),
+            **({} if processes.alone else {"processes": processes.count}),
         }
         save_training(output, learned.result, learned.preprocessing, provenance, as_json)
 
@@ -140,7 +156,7 @@ def _configs(given: dict[str, Any], generated: bool) -> tuple[TrainingConfig, Se
 class _Run:
     """Where and how a training runs."""
 
-    device: torch.device
+    processes: Processes
     precision: Precision
     state: Path
 
@@ -159,14 +175,18 @@ def _learn_from_generated(training: TrainingConfig, refine_steps: int, run: _Run
     from napari_oneseg.training.recipe import train_default
 
     refining = RefiningConfig(steps=max(1, refine_steps), seed=training.seed)
+    # The next batch that can be shared out evenly.
+    count = run.processes.count
+    refining = replace(refining, batch=-(-refining.batch // count) * count)
     result = train_default(
         training,
         refining,
         refine_steps > 0,
-        device=run.device,
+        device=run.processes.device,
         precision=run.precision,
         state=run.state,
-        stage=loss_progress,
+        stage=loss_progress if run.processes.rank == 0 else None,
+        processes=run.processes,
     )
     about = {
         "data": "generated anatomy",
@@ -188,19 +208,21 @@ def _learn_from_scans(
     preprocessing = start.preprocessing if start is not None else PreprocessingConfig()
     features = start.network.config if start is not None else FeatureConfig()
     found = find_scans(folder)
-    with progress_bar("Reading the scans") as report:
+    first = run.processes.rank == 0
+    with progress_bar("Reading the scans") if first else nullcontext() as report:
         scans = Scans(found, features, preprocessing, report)
-    with loss_progress("Training") as (progress, on_loss):
+    with loss_progress("Training") if first else nullcontext((None, None)) as (progress, on_loss):
         result = learn_from_scans(
             scans,
             config,
             init=start.network if start is not None else None,
             sequences=sequences,
-            device=run.device,
+            device=run.processes.device,
             precision=run.precision,
             state=run.state,
             progress=progress,
             on_loss=on_loss,
+            processes=run.processes,
         )
     configs: dict[str, Config] = {"training": config}
     if config.objective != "reconstruction":
@@ -208,15 +230,53 @@ def _learn_from_scans(
     return _Learned(result, preprocessing, configs, record_of_scans(len(scans), start))
 
 
+def _batches(training: TrainingConfig, scans: SelfLearningConfig, generated: bool) -> list[int]:
+    """Return how many samples make a step, by what is learned."""
+    if generated:
+        return [training.batch]
+    of_objective = {"reconstruction": [scans.batch], "supervoxels": [training.batch]}
+    return of_objective.get(scans.objective, [scans.batch, training.batch])
+
+
+def _start(device: torch.device, devices: int, nodes: int, batches: list[int]) -> Processes:
+    """Start the processes of a training, unless one is enough."""
+    from napari_oneseg.training.processes import Processes, check_share, is_started_outside, launch
+
+    if devices * nodes == 1 and not is_started_outside():
+        return Processes(device=device)
+    for batch in batches:
+        check_share(batch, devices * nodes)
+    return launch(device, devices, nodes)
+
+
 @contextmanager
-def _resumable(state: Path) -> Iterator[Path]:
+def _speaking(processes: Processes) -> Iterator[None]:
+    """Let the first process do the talking; of an error that another one meets, say where it was met."""
+    if processes.rank == 0:
+        yield
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        try:
+            yield
+        except KeyboardInterrupt:
+            sys.exit(130)
+        except OneSegError as error:
+            note(f"Process {processes.rank}: {error}")
+            sys.exit(2)
+
+
+@contextmanager
+def _resumable(state: Path, processes: Processes) -> Iterator[Path]:
     """Remove the state of a training when all is done; if it is stopped, say what the state is good for."""
     try:
         yield state
     except KeyboardInterrupt:
-        if state.exists():
+        if processes.rank == 0 and state.exists():
             note("The same command goes on where this training was stopped.")
         raise
+    if processes.rank > 0:
+        return
     from napari_oneseg.training.recipe import refining_state
 
     for path in (state, refining_state(state)):

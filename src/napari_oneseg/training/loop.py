@@ -2,7 +2,8 @@
 
 The next batch is made in a second thread while the network learns from the last one. On the CPU the same seed gives the
 same weights, to the bit, also if the training was killed in between and went on from its state file. On a GPU some sums
-are taken in no fixed order, so the weights differ in their last digits.
+are taken in no fixed order, so the weights differ in their last digits; so do those of several processes, which add up
+in another order than one.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from types import MethodType
 from typing import Any, Generic, Literal, Protocol, Self, TypeVar, get_args
 
@@ -20,6 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from napari_oneseg.errors import InputError
+from napari_oneseg.training.processes import ALONE, Processes
+from napari_oneseg.training.shared_norm import normalising_together
 from napari_oneseg.training.state_file import LoopState, StateFile
 
 __all__ = ["Batch", "LoopConfig", "Moment", "Plan", "Precision", "Source", "halving", "run_training", "warm_cosine"]
@@ -33,6 +37,10 @@ class Batch(Protocol):
 
     def to(self, device: torch.device) -> Self:
         """Return the same batch on another device."""
+        ...
+
+    def share(self, processes: Processes) -> Self:
+        """Return the samples of one process."""
         ...
 
 
@@ -72,7 +80,7 @@ class Source(Generic[N, B]):
     ----------
     batch
         Called in another thread with (random generator, step, content of the plan); everything random comes from the
-        generator.
+        generator. Several processes each make the whole batch, and take their share of it.
     plan
         Called with (network, step) where a new plan is due; must leave the network as it is. None where batches need no
         plan.
@@ -141,8 +149,12 @@ def run_training(
     state_file: StateFile | None = None,
     progress: Callable[[int, int], None] | None = None,
     on_loss: Callable[[int, float], None] | None = None,
+    processes: Processes = ALONE,
 ) -> tuple[float, ...]:
     """Train a network in place.
+
+    Where several processes train, each of them calls this with the same; the first one reads and writes the state file,
+    and calls ``progress`` and ``on_loss``.
 
     Parameters
     ----------
@@ -151,7 +163,8 @@ def run_training(
     source
         Makes the batches.
     loss
-        The objective, from network, batch and moment to a scalar.
+        The objective, from network, batch and moment to a scalar: the mean over the batch, or, where several processes
+        train, what has that mean over the processes.
     config
         How long, how fast.
     device
@@ -163,6 +176,8 @@ def run_training(
         all seconds); may raise :class:`~napari_oneseg.errors.Cancelled`.
     on_loss
         Called with (step, loss) after each step.
+    processes
+        Who else trains this network.
 
     Returns
     -------
@@ -174,37 +189,51 @@ def run_training(
         If the state file belongs to another training or is damaged, the device lacks the precision, or the training
         diverges.
     """
-    if config.steps is None and config.seconds is None:
-        raise ValueError("a training needs a number of steps or a time")
+    _check_limits(config, processes)
     device = torch.device(device)
     half = _half_precision(config.precision, device)
     _set_learning(network.to(device), config)
     optimiser = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
     scaler = torch.amp.GradScaler(device.type, enabled=half is torch.float16)
-    state = state_file.read(network, optimiser) if state_file is not None else None
-    if state is None:
-        state = LoopState(torch.Generator().manual_seed(config.seed).get_state())
+    state = _begin(network, optimiser, config, state_file, processes)
     if state.scaler:
         scaler.load_state_dict(state.scaler)
     began = time.monotonic() - state.seconds
 
-    with _computing_in(network, half, device), closing(_batches(network, source, config, state, began)) as batches:
+    def tell(moment: Moment) -> None:
+        if state_file is not None and (moment.step + 1) % state_file.every == 0:
+            state_file.write(network, optimiser, state)
+        if on_loss is not None:
+            on_loss(moment.step, state.losses[-1])
+        if progress is not None:
+            progress(*_done(config, moment.step + 1, state.seconds))
+
+    with (
+        _computing_in(network, half, device),
+        normalising_together(network, processes),
+        processes.stopping() as stopped,
+        closing(_batches(network, source, config, state, began, processes)) as batches,
+    ):
         for moment, batch in batches:
             for group in optimiser.param_groups:
                 group["lr"] = config.learning_rate * config.schedule(moment)
             value = loss(network, batch.to(device), moment)
-            state.losses.append(_learn(network, value, optimiser, scaler))
+            state.losses.append(_learn(network, value, optimiser, scaler, processes))
             state.seconds, state.scaler = time.monotonic() - began, scaler.state_dict()
-            if state_file is not None and (moment.step + 1) % state_file.every == 0:
-                state_file.write(network, optimiser, state)
-            if on_loss is not None:
-                on_loss(moment.step, state.losses[-1])
-            if progress is not None:
-                progress(*_done(config, moment.step + 1, state.seconds))
-    if state_file is not None:
+            reason = stopped(partial(tell, moment))
+            if reason is not None:
+                raise reason
+    if state_file is not None and processes.rank == 0:
         state_file.write(network, optimiser, state)
     network.eval()
     return tuple(state.losses)
+
+
+def _check_limits(config: LoopConfig, processes: Processes) -> None:
+    if config.steps is None and config.seconds is None:
+        raise ValueError("a training needs a number of steps or a time")
+    if config.seconds is not None and not processes.alone:
+        raise ValueError("several processes need a number of steps: their clocks differ")
 
 
 def _set_learning(network: nn.Module, config: LoopConfig) -> None:
@@ -215,15 +244,46 @@ def _set_learning(network: nn.Module, config: LoopConfig) -> None:
                 module.eval()
 
 
+def _begin(
+    network: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    config: LoopConfig,
+    state_file: StateFile | None,
+    processes: Processes,
+) -> LoopState:
+    """Return the state to go on from, with network and optimiser brought to it, the same in all processes."""
+
+    def read() -> LoopState:
+        state = state_file.read(network, optimiser) if state_file is not None else None
+        return state or LoopState(torch.Generator().manual_seed(config.seed).get_state())
+
+    if processes.alone:
+        return read()
+    if state_file is not None and processes.of_first(state_file.identity) != state_file.identity:
+        raise InputError("It was given other scans or options than the first process. All must see the same files.")
+    state = processes.from_first(read)
+    weights, moments = processes.of_first((_on_cpu(network.state_dict()), _on_cpu(optimiser.state_dict()["state"])))
+    network.load_state_dict(weights)
+    optimiser.load_state_dict({"state": moments, "param_groups": optimiser.state_dict()["param_groups"]})
+    return state
+
+
+def _on_cpu(values: Any) -> Any:
+    """Return tensors, in dictionaries of dictionaries, on the CPU: a process must not load onto another one's GPU."""
+    if isinstance(values, Tensor):
+        return values.cpu()
+    return {key: _on_cpu(value) for key, value in values.items()}
+
+
 def _batches(
-    network: N, source: Source[N, B], config: LoopConfig, state: LoopState, began: float
+    network: N, source: Source[N, B], config: LoopConfig, state: LoopState, began: float, processes: Processes
 ) -> Generator[tuple[Moment, B], None, None]:
     """Yield moment and batch of each step that is left, and keep the state's plan and generator up to date."""
     generator = torch.Generator()
     generator.set_state(state.generator)
 
     def make(step: int, content: Any) -> tuple[B, Tensor]:
-        batch = source.batch(generator, step, content)
+        batch = source.batch(generator, step, content).share(processes)
         return batch, generator.get_state()
 
     with ThreadPoolExecutor(1) as pool:
@@ -232,7 +292,8 @@ def _batches(
             step = moment.step
             if source.plan is not None and (state.plan is None or step >= state.plan[1]):
                 plan = source.plan(network, step)
-                state.plan = plan.content, plan.until
+                # Devices that round differently may choose differently.
+                state.plan = processes.of_first((plan.content, plan.until))
             content, until = state.plan or (None, None)
             batch, state.generator = (coming or pool.submit(make, step, content)).result()
             # The batch after the last one of a plan has to wait for what the network learns from this one.
@@ -241,13 +302,20 @@ def _batches(
             yield moment, batch
 
 
-def _learn(network: nn.Module, loss: Tensor, optimiser: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> float:
+def _learn(
+    network: nn.Module,
+    loss: Tensor,
+    optimiser: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    processes: Processes,
+) -> float:
     """Take one optimisation step, and return the loss."""
-    value = float(loss.detach())
+    value = float(processes.mean(loss.detach()))
     if not math.isfinite(value):
         raise InputError(f"The training diverged: its loss became {value}. Give a smaller learning rate.")
     optimiser.zero_grad(set_to_none=True)
     scaler.scale(loss).backward()
+    processes.average_gradients(network)
     scaler.unscale_(optimiser)
     torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
     scaler.step(optimiser)

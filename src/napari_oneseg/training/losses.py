@@ -5,10 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from napari_oneseg.training.processes import ALONE, Processes
+
 __all__ = ["label_copy_loss", "run_on_loss"]
 
 
-def label_copy_loss(copied: Tensor, truth: Tensor) -> Tensor:
+def label_copy_loss(copied: Tensor, truth: Tensor, processes: Processes = ALONE) -> Tensor:
     """Return cross-entropy plus soft Dice loss of copied labels.
 
     Cross-entropy alone is ruled by the large regions; the Dice term gives a vessel the weight of a liver.
@@ -19,6 +21,9 @@ def label_copy_loss(copied: Tensor, truth: Tensor) -> Tensor:
         Labels as they arrived, shape (batch, 1 + L, rows, columns), 0 to 1, channel 0 background.
     truth
         Labels as they should be, same shape, 0 to 1, summing to 1 over the channels.
+    processes
+        Where the batch is a share of a larger one: those who have the others. The mean of their losses is the loss of
+        the whole, so labels are counted over all of them.
 
     Returns
     -------
@@ -29,10 +34,10 @@ def label_copy_loss(copied: Tensor, truth: Tensor) -> Tensor:
     total = (copied.square() + truth.square()).sum((2, 3))[:, 1:]
     present = truth.sum((2, 3))[:, 1:] > 4.0  # a label of a few positions has no meaningful overlap
     dice = torch.where(present, 1.0 - 2.0 * both / total.clamp_min(1e-6), torch.zeros_like(both))
-    return entropy + 0.5 * dice.sum() / present.sum().clamp_min(1)
+    return entropy + 0.5 * dice.sum() / processes.mean(present.sum()).clamp_min(1 / processes.count)
 
 
-def run_on_loss(copied: Tensor, truth: Tensor, painted: Tensor) -> Tensor:
+def run_on_loss(copied: Tensor, truth: Tensor, painted: Tensor, processes: Processes = ALONE) -> Tensor:
     """Return a loss for labels that go on where their objects have ended.
 
     Dice says nothing of an object that is not there, and a cross-entropy over all positions little.
@@ -43,6 +48,8 @@ def run_on_loss(copied: Tensor, truth: Tensor, painted: Tensor) -> Tensor:
         As in :func:`label_copy_loss`, without background, shape (batch, L, rows, columns).
     painted
         The labels where they were painted, same shape.
+    processes
+        As in :func:`label_copy_loss`.
 
     Returns
     -------
@@ -53,4 +60,4 @@ def run_on_loss(copied: Tensor, truth: Tensor, painted: Tensor) -> Tensor:
     gone = counts & (truth.sum((2, 3)) <= 4.0)
     extra = (copied * (1.0 - truth)).sum((2, 3))
     share = extra / (extra + 0.5 * area + 1.0)
-    return 0.5 * torch.where(gone, share, 0.0).sum() / counts.sum().clamp_min(1)
+    return 0.5 * torch.where(gone, share, 0.0).sum() / processes.mean(counts.sum()).clamp_min(1 / processes.count)

@@ -15,6 +15,7 @@ from napari_oneseg.config import ScreeningConfig
 from napari_oneseg.features.extractor import FeatureStack
 from napari_oneseg.features.resnet import FeatureNetwork
 from napari_oneseg.screening import representatives
+from napari_oneseg.training.processes import Processes
 from napari_oneseg.training.scans import WorkingScan
 
 __all__ = ["PairBatch", "draw_pairs", "random_slices", "representative_slices"]
@@ -38,6 +39,10 @@ class PairBatch:
     def to(self, device: torch.device) -> PairBatch:
         """Return the same batch on another device."""
         return PairBatch(self.slices.to(device))
+
+    def share(self, processes: Processes) -> PairBatch:
+        """Return the pairs of one process."""
+        return PairBatch(self.slices[processes.share(len(self.slices))])
 
 
 @torch.no_grad()

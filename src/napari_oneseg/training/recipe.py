@@ -15,6 +15,7 @@ import torch
 from napari_oneseg.config import RefiningConfig, TrainingConfig
 from napari_oneseg.features.resnet import FeatureNetwork
 from napari_oneseg.training.loop import Precision
+from napari_oneseg.training.processes import ALONE, Processes
 from napari_oneseg.training.refine import teach_refiner
 from napari_oneseg.training.train import TrainingResult, new_network, train_on_generated
 
@@ -38,6 +39,7 @@ def train_default(
     precision: Precision = "auto",
     state: Path | None = None,
     stage: Callable[[str], AbstractContextManager[Report]] | None = None,
+    processes: Processes = ALONE,
 ) -> TrainingResult:
     """Train weights as the shipped ones were trained; the same seeds and device give the same weights.
 
@@ -55,6 +57,8 @@ def train_default(
     stage
         Called with the name of each stage; a context manager that gives what is called with (steps done, all steps),
         and with (step, loss), while it runs.
+    processes
+        Who else trains this network; see :func:`~napari_oneseg.training.loop.run_training`.
 
     Returns
     -------
@@ -64,7 +68,13 @@ def train_default(
     begin = stage or (lambda _: nullcontext((None, None)))
     with begin("Training the features") as (progress, on_loss):
         result = train_on_generated(
-            config, device=device, precision=precision, state=state, progress=progress, on_loss=on_loss
+            config,
+            device=device,
+            precision=precision,
+            state=state,
+            progress=progress,
+            on_loss=on_loss,
+            processes=processes,
         )
     if not refine:
         return result
@@ -72,7 +82,14 @@ def train_default(
     kept = None if state is None else refining_state(state)
     with begin("Teaching the refiner") as (progress, on_loss):
         losses = teach_refiner(
-            network, refining, device=device, precision=precision, state=kept, progress=progress, on_loss=on_loss
+            network,
+            refining,
+            device=device,
+            precision=precision,
+            state=kept,
+            progress=progress,
+            on_loss=on_loss,
+            processes=processes,
         )
     return TrainingResult(network, result.losses + losses)
 

@@ -19,6 +19,7 @@ from napari_oneseg.features.resnet import FeatureNetwork
 from napari_oneseg.propagation.attention import local_affinity, readout
 from napari_oneseg.training.loop import LoopConfig, Moment, Precision, Source, run_training
 from napari_oneseg.training.losses import label_copy_loss, run_on_loss
+from napari_oneseg.training.processes import ALONE, Processes
 from napari_oneseg.training.rollouts import rollout_batch
 from napari_oneseg.training.sequences import SequenceBatch
 from napari_oneseg.training.state_file import StateFile
@@ -33,6 +34,7 @@ def rollout_loss(
     refiner: LabelRefiner,
     batch: SequenceBatch,
     window: int,
+    processes: Processes = ALONE,
 ) -> Tensor:
     """Carry the first slice's labels all the way, refined after each step, and return the mean loss of the steps.
 
@@ -69,7 +71,8 @@ def rollout_loss(
         labels = corrected(labels, correction)
         every = torch.cat([1.0 - labels.sum(1, keepdim=True), labels], 1)
         truth = batch.labels[:, t]
-        total = total + label_copy_loss(every, truth) + run_on_loss(labels, truth[:, 1:], painted)
+        total = total + label_copy_loss(every, truth, processes)
+        total = total + run_on_loss(labels, truth[:, 1:], painted, processes)
     mean: Tensor = total / (length - 1)
     return mean
 
@@ -84,6 +87,7 @@ def teach_refiner(
     state: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
     on_loss: Callable[[int, float], None] | None = None,
+    processes: Processes = ALONE,
 ) -> tuple[float, ...]:
     """Teach a network's refiner on generated anatomy, in place; everything else in the network stays as it is.
 
@@ -93,7 +97,7 @@ def teach_refiner(
         With features that have been learned.
     config, anatomy, propagation
         Of the training, the generated volumes, and the window.
-    device, precision, state, progress, on_loss
+    device, precision, state, progress, on_loss, processes
         As in :func:`~napari_oneseg.training.train.train_on_generated`.
 
     Returns
@@ -123,7 +127,7 @@ def teach_refiner(
         return rollout_batch(generator, network.config.stride, config, anatomy)
 
     def loss(refiner: LabelRefiner, batch: SequenceBatch, _moment: Moment) -> Tensor:
-        return rollout_loss(network, refiner, batch, window)
+        return rollout_loss(network, refiner, batch, window, processes)
 
     loop = LoopConfig(
         config.learning_rate,
@@ -139,7 +143,7 @@ def teach_refiner(
     }
     identity |= {"anatomy": anatomy.to_dict(), "window": window, "precision": precision}
     kept = StateFile(state, identity) if state is not None else None
-    losses = run_training(refiner, Source(batch), loss, loop, device, kept, progress, on_loss)
+    losses = run_training(refiner, Source(batch), loss, loop, device, kept, progress, on_loss, processes)
     network.eval()
     return losses
 

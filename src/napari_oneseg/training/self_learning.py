@@ -32,6 +32,7 @@ from napari_oneseg.propagation.attention import local_affinity, readout
 from napari_oneseg.training.examples import ScanExamples
 from napari_oneseg.training.loop import LoopConfig, Moment, Precision, Source, halving, run_training
 from napari_oneseg.training.pairs import PairBatch
+from napari_oneseg.training.processes import ALONE, Processes
 from napari_oneseg.training.scans import Scans
 from napari_oneseg.training.sequences import SequenceBatch
 from napari_oneseg.training.state_file import StateFile
@@ -87,13 +88,13 @@ def reconstruction_loss(
 
 
 def scan_loss(
-    config: SelfLearningConfig, window: int
+    config: SelfLearningConfig, window: int, processes: Processes = ALONE
 ) -> Callable[[FeatureNetwork, PairBatch | SequenceBatch, Moment], Tensor]:
     """Return the objective for batches of either kind; scheduled sampling follows the training's share."""
 
     def loss(network: FeatureNetwork, batch: PairBatch | SequenceBatch, moment: Moment) -> Tensor:
         if isinstance(batch, SequenceBatch):
-            return sequence_loss(network, batch, window)
+            return sequence_loss(network, batch, window, processes)
         true_weight = config.first_weight + (config.last_weight - config.first_weight) * moment.share
         return reconstruction_loss(network, batch, window, true_weight, config.cycle_weight)
 
@@ -114,6 +115,7 @@ def learn_from_scans(
     state: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
     on_loss: Callable[[int, float], None] | None = None,
+    processes: Processes = ALONE,
 ) -> TrainingResult:
     """Train a correspondence network on scans without labels.
 
@@ -145,6 +147,8 @@ def learn_from_scans(
         Called with (steps done, all steps) after each step; may raise :class:`~napari_oneseg.errors.Cancelled`.
     on_loss
         Called with (step, loss) after each step.
+    processes
+        Who else trains this network; see :func:`~napari_oneseg.training.loop.run_training`.
 
     Raises
     ------
@@ -187,7 +191,8 @@ def learn_from_scans(
     }
     kept = StateFile(state, identity) if state is not None else None
     source = Source(examples.batch, examples.plan)
-    losses = run_training(network, source, scan_loss(config, window), loop, device, kept, progress, on_loss)
+    loss = scan_loss(config, window, processes)
+    losses = run_training(network, source, loss, loop, device, kept, progress, on_loss, processes)
     return TrainingResult(network, losses)
 
 

@@ -11,6 +11,7 @@ from torch.nn import functional
 from napari_oneseg.config import AnatomyConfig, TrainingConfig
 from napari_oneseg.preprocessing import normalise
 from napari_oneseg.training.generate import GeneratedVolume, generate_volume
+from napari_oneseg.training.processes import Processes
 
 __all__ = ["SequenceBatch", "cut_sequence", "cut_window", "generated_batch", "occupancy"]
 
@@ -40,6 +41,11 @@ class SequenceBatch:
     def to(self, device: torch.device) -> SequenceBatch:
         """Return the same batch on another device."""
         return SequenceBatch(self.slices.to(device), self.labels.to(device), self.distances.to(device))
+
+    def share(self, processes: Processes) -> SequenceBatch:
+        """Return the sequences of one process."""
+        own = processes.share(len(self.slices))
+        return SequenceBatch(self.slices[own], self.labels[own], self.distances[own])
 
 
 def generated_batch(

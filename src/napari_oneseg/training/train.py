@@ -16,6 +16,7 @@ from napari_oneseg.features.resnet import FeatureNetwork
 from napari_oneseg.propagation.attention import local_affinity, readout
 from napari_oneseg.training.loop import LoopConfig, Moment, Precision, Source, run_training, warm_cosine
 from napari_oneseg.training.losses import label_copy_loss
+from napari_oneseg.training.processes import ALONE, Processes
 from napari_oneseg.training.sequences import SequenceBatch, generated_batch
 from napari_oneseg.training.state_file import StateFile
 
@@ -30,7 +31,7 @@ class TrainingResult:
     losses: tuple[float, ...]
 
 
-def sequence_loss(network: FeatureNetwork, batch: SequenceBatch, window: int) -> Tensor:
+def sequence_loss(network: FeatureNetwork, batch: SequenceBatch, window: int, processes: Processes = ALONE) -> Tensor:
     """Carry the first slice's labels from slice to slice, as propagation does, and return the mean loss of all steps.
 
     From the second step on the reference is itself a copy, so the network learns from its own drift.
@@ -45,7 +46,7 @@ def sequence_loss(network: FeatureNetwork, batch: SequenceBatch, window: int) ->
         copied = readout(affinity, labels[:, 1:])
         # Background is what no label has claimed, also where nothing matched.
         labels = torch.cat([1.0 - copied.sum(1, keepdim=True), copied], 1)
-        total = total + label_copy_loss(labels, batch.labels[:, t])
+        total = total + label_copy_loss(labels, batch.labels[:, t], processes)
     mean: Tensor = total / (length - 1)
     return mean
 
@@ -60,6 +61,7 @@ def train_on_generated(
     state: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
     on_loss: Callable[[int, float], None] | None = None,
+    processes: Processes = ALONE,
 ) -> TrainingResult:
     """Train a correspondence network on generated anatomy; the same seed and device give the same weights.
 
@@ -77,6 +79,8 @@ def train_on_generated(
         Called with (steps done, all steps) after each step; may raise :class:`~napari_oneseg.errors.Cancelled`.
     on_loss
         Called with (step, loss) after each step.
+    processes
+        Who else trains this network; see :func:`~napari_oneseg.training.loop.run_training`.
 
     Raises
     ------
@@ -95,7 +99,7 @@ def train_on_generated(
         return generated_batch(generator, features.stride, config, anatomy)
 
     def loss(network: FeatureNetwork, batch: SequenceBatch, _moment: Moment) -> Tensor:
-        return sequence_loss(network, batch, window)
+        return sequence_loss(network, batch, window, processes)
 
     loop = LoopConfig(
         config.learning_rate,
@@ -113,7 +117,7 @@ def train_on_generated(
         "precision": precision,
     }
     kept = StateFile(state, identity) if state is not None else None
-    losses = run_training(network, Source(batch), loss, loop, device, kept, progress, on_loss)
+    losses = run_training(network, Source(batch), loss, loop, device, kept, progress, on_loss, processes)
     return TrainingResult(network, losses)
 
 
