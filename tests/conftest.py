@@ -10,12 +10,14 @@ import pytest
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    # Here, because torch, napari and matplotlib read these when they are first imported, which is during collection.
+    # Here, because torch, napari, matplotlib and Triton read these when they are first imported: during collection.
     scratch = tempfile.TemporaryDirectory(prefix="oneseg-tests-")
     config.add_cleanup(scratch.cleanup)
     os.environ["NAPARI_CONFIG"] = str(Path(scratch.name) / "napari.yaml")
     os.environ["MPLBACKEND"] = "agg"
     os.environ["ONESEG_CACHE"] = "off"
+    if not Path("/dev/nvidia0").exists():
+        os.environ["TRITON_INTERPRET"] = "1"
     # The tests' tensors are small: more threads only wait for each other.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 

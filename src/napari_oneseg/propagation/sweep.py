@@ -21,7 +21,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from napari_oneseg.config import PropagationConfig
 from napari_oneseg.features.refiner import Refinement
@@ -131,21 +130,12 @@ def _refined_step(
     region = refine.looked_at(labels)
     count = len(labels)
     both = exchange(target, reference, maps, region, window, null_bias, bridged)
-    if both is not None:
-        matched = torch.where(bridged[:, None, None], 1.0, both.matched)
-        arrived, copied_grey, returned = both.copied[:count] * matched, both.copied[count:], both.returned
-    else:
-        forward = local_affinity(target[None], reference[None], window, tiles_holding(region), null_bias)
-        whole = functional.pad(bridged, (0, len(maps) - count), value=True)
-        copied, matched = _copied(forward, maps, whole)
-        arrived, matched, copied_grey = copied[:count], matched[:count], copied[count:]
-        came_from = tiles_holding((labels > TRACE).any(0))
-        backward = local_affinity(reference[None], target[None], window, came_from, null_bias)
-        returned = _copied(backward, arrived, bridged)[0]
+    matched = torch.where(bridged[:, None, None], 1.0, both.matched)
+    arrived, copied_grey = both.copied[:count] * matched, both.copied[count:]
     # A refined label is sharp wherever it went. What was copied, before it was refined, tells how sure that is.
     certainty = (2.0 * arrived - 1.0).abs()
     refined = refine(target, labels, arrived, matched, copied_grey)
-    return Carried(refined, certainty), _mean_over(labels, _agreement(returned, labels))
+    return Carried(refined, certainty), _mean_over(labels, _agreement(both.returned, labels))
 
 
 def _agreement(returned: Tensor, sent: Tensor) -> Tensor:
