@@ -17,8 +17,9 @@ from napari_oneseg.cli import train as cli_train
 from napari_oneseg.config import RefiningConfig, TrainingConfig
 from napari_oneseg.errors import Cancelled, InputError
 from napari_oneseg.session import OneSegSession
-from napari_oneseg.training import adapt, recipe, self_learning, train
+from napari_oneseg.training import adapt, recipe, scans, self_learning, train
 from napari_oneseg.training.processes import Processes
+from napari_oneseg.training.scans import Scans
 from tests.engine_fixtures import tiny_weights
 from tests.test_cli import refused, run
 from tests.training.scan_fixtures import make_scan, scan_folder
@@ -176,6 +177,14 @@ def test_two_processes_write_one_result(tmp_path: Path) -> None:
     assert (record["processes"], record["training"]["batch"], record["steps"]) == (2, 2, 2)
     assert load_weights(output).provenance == record
     assert names(tmp_path) == {"oneseg.py", "own.safetensors", "own.loss.csv", "own.loss.png"}
+
+
+def test_memory_for_scans(folder: Path, start: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert scans.KEPT_BYTES == cli_train._MEMORY * 1e9
+    limits: list[int] = []
+    monkeypatch.setattr(scans, "Scans", lambda *args: limits.append(args[-1]) or Scans(*args))
+    run(*on_scans(folder, start, "--memory", 0.5, "--batch", 1))
+    assert limits == [500_000_000]
 
 
 def test_the_refiners_batch_can_be_shared_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -215,7 +215,7 @@ def test_a_folder_of_scans(clock: list[float], tmp_path: Path, monkeypatch: pyte
     result = adapted(folder=folder)
     assert result.weights.provenance["data"] == "4 scans of the user"
     assert result.losses != adapted().losses
-    monkeypatch.setattr(compare, "KEPT_SCANS", 3)
+    monkeypatch.setattr(compare, "GROUP", 3)
     assert adapted(folder=folder).weights.provenance["data"] == "3 scans of the user"
     with pytest.raises(InputError, match="does not exist"):
         adapted(folder=tmp_path / "none")

@@ -34,7 +34,7 @@ def test_slabs_cover_all_slices(count: int) -> None:
 
 
 def test_each_epoch_goes_through_all_scans_a_group_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(examples, "KEPT_SCANS", 2)
+    monkeypatch.setattr(examples, "GROUP", 2)
     source, step, visits = examples_of(5, objective="supervoxels"), 0, []
     while step < 20:
         plan = source.plan(tiny_network(), step)
@@ -49,8 +49,20 @@ def test_each_epoch_goes_through_all_scans_a_group_at_a_time(monkeypatch: pytest
     assert epochs[0] != epochs[1]
 
 
+def test_the_next_group_is_read_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[list[int], list[int]]] = []
+    monkeypatch.setattr(examples, "GROUP", 2)
+    monkeypatch.setattr(Scans, "read_ahead", lambda _, *groups: calls.append(groups))
+    source, step = examples_of(5, objective="supervoxels"), 0
+    while step < 20:
+        step = source.plan(tiny_network(), step).until
+    assert len(calls) == 6
+    assert [coming for _, coming in calls[:-1]] == [used for used, _ in calls[1:]]
+    assert len({tuple(used) for used, _ in calls}) > 3, "they differ"
+
+
 def test_fewer_steps_than_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(examples, "KEPT_SCANS", 1)
+    monkeypatch.setattr(examples, "GROUP", 1)
     source = examples_of(5, objective="supervoxels", epoch_steps=3)
     assert [source.plan(tiny_network(), step).until for step in range(4)] == [1, 2, 3, 4]
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -70,16 +71,105 @@ def test_no_scan_at_all_is_an_error(tmp_path: Path) -> None:
         Scans([narrow], TINY, PreprocessingConfig(working_size=64, max_upsampling=1.0))
 
 
-def test_only_some_scans_are_kept_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = scan_folder(tmp_path / "scans", 3)
-    reads: list[str] = []
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Numbers of the scans that were read from a folder, in order."""
+    found: list[int] = []
     read_volume = scans.read_volume
-    monkeypatch.setattr(scans, "read_volume", lambda path: reads.append(path.name) or read_volume(path))
-    monkeypatch.setattr(scans, "KEPT_SCANS", 2)
-    opened = Scans(find_scans(folder), TINY, SMALL)
+    monkeypatch.setattr(scans, "read_volume", lambda path: found.append(int(path.name[4])) or read_volume(path))
+    return found
+
+
+SIZE = WorkingScan.of(make_scan(0), TINY, SMALL).slices.nbytes
+
+
+def settle() -> None:
+    """Wait until nothing is read in the background."""
+    for thread in threading.enumerate():
+        if thread.name.startswith("Reading ahead"):
+            thread.join(10)
+            assert not thread.is_alive()
+
+
+def test_only_so_many_bytes_of_scans_are_kept_in_memory(tmp_path: Path, reads: list[int]) -> None:
+    found = find_scans(scan_folder(tmp_path / "scans", 3))
+    opened = Scans(found, TINY, SMALL, memory=2 * SIZE)
     for index in (1, 2, 1, 0, 1, 2):
         opened[index]
-    assert [int(name[4]) for name in reads] == [0, 1, 2, 0, 2]
+    assert reads == [0, 1, 2, 0, 2]
+    reads.clear()
+    opened = Scans(found, TINY, SMALL, memory=2 * SIZE - 1)
+    for index in (2, 1, 1, 2):
+        opened[index]
+    assert reads == [0, 1, 2, 1, 2]
+    reads.clear()
+    Scans(found, TINY, SMALL, memory=0)[2]
+    assert reads == [0, 1, 2], "the one in use is kept, however large it is"
+
+
+def test_scans_are_read_ahead_as_far_as_they_fit_beside_those_in_use(tmp_path: Path, reads: list[int]) -> None:
+    opened = Scans(find_scans(scan_folder(tmp_path / "scans", 5)), TINY, SMALL, memory=3 * SIZE)
+    used = [0, 1]
+    for index in used:
+        opened[index]
+    reads.clear()
+    opened.read_ahead(used, [1, 3, 4])
+    settle()
+    assert reads == [3], "1 is in use, and 4 would be one too many"
+    for index in (0, 1, 3):
+        opened[index]
+    assert reads == [3]
+
+
+def test_a_scan_that_is_being_read_is_waited_for(
+    tmp_path: Path, reads: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = Scans(find_scans(scan_folder(tmp_path / "scans", 2)), TINY, SMALL, memory=SIZE)
+    begun, go_on, read_volume = threading.Event(), threading.Event(), scans.read_volume
+
+    def slowly(path: Path) -> Volume:
+        begun.set()
+        assert go_on.wait(10)
+        return read_volume(path)
+
+    monkeypatch.setattr(scans, "read_volume", slowly)
+    reads.clear()
+    opened.read_ahead([], [0])
+    assert begun.wait(10)
+    threading.Timer(0.2, go_on.set).start()
+    assert torch.equal(opened[0].slices, WorkingScan.of(make_scan(0), TINY, SMALL).slices)
+    assert reads == [0]
+
+
+def test_what_cannot_be_read_ahead_is_told_when_it_is_needed(tmp_path: Path) -> None:
+    found = find_scans(scan_folder(tmp_path / "scans", 2))
+    opened = Scans(found, TINY, SMALL, memory=SIZE)
+    found[0].write_bytes(b"damaged")
+    opened.read_ahead([], [0])
+    settle()
+    with pytest.raises(InputError, match=r"scan0\.nii\.gz"):
+        opened[0]
+
+
+def test_reading_ahead_is_given_up_when_others_are_needed(
+    tmp_path: Path, reads: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = Scans(find_scans(scan_folder(tmp_path / "scans", 4)), TINY, SMALL, memory=3 * SIZE)
+    begun, go_on, read_volume = threading.Event(), threading.Event(), scans.read_volume
+
+    def slowly(path: Path) -> Volume:
+        begun.set()
+        assert go_on.wait(10)
+        return read_volume(path)
+
+    monkeypatch.setattr(scans, "read_volume", slowly)
+    reads.clear()
+    opened.read_ahead([], [0, 1, 2])
+    assert begun.wait(10)
+    opened.read_ahead([], [])
+    go_on.set()
+    settle()
+    assert reads == [0]
 
 
 def test_labels_are_never_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

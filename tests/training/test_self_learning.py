@@ -16,6 +16,7 @@ from napari_oneseg.features.resnet import FeatureNetwork
 from napari_oneseg.training import examples, self_learning
 from napari_oneseg.training.loop import Moment
 from napari_oneseg.training.pairs import PairBatch
+from napari_oneseg.training.scans import Scans, find_scans
 from napari_oneseg.training.self_learning import learn_from_scans, reconstruction_loss, scan_loss
 from napari_oneseg.training.state_file import StateFile
 from napari_oneseg.training.train import TrainingResult
@@ -41,6 +42,19 @@ def learn(config: SelfLearningConfig = CONFIG, **options: object) -> TrainingRes
 def same(a: FeatureNetwork, b: FeatureNetwork) -> bool:
     first, second = a.state_dict(), b.state_dict()
     return all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_a_folder_that_does_not_fit_into_memory_teaches_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = find_scans(scan_folder(tmp_path / "scans", 5))
+    monkeypatch.setattr(examples, "GROUP", 2)
+    config = replace(CONFIG, objective="both", epoch_steps=6)
+    size = open_scans(1)[0].slices.nbytes
+    results = [learn(config, scans=Scans(found, TINY, SMALL, memory=memory)) for memory in (100 * size, 3 * size, 0)]
+    for result in results[1:]:
+        assert result.losses == results[0].losses
+        assert same(result.network, results[0].network)
 
 
 def small_batch(seed: int = 0) -> PairBatch:

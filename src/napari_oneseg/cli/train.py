@@ -47,6 +47,8 @@ __all__ = ["command"]
 
 _REFINE_STEPS = 1000
 """As the shipped weights had them; a test holds that they are."""
+_MEMORY = 2.0
+"""As :data:`~napari_oneseg.training.scans.KEPT_BYTES`; a test holds that they are."""
 _OF_SEQUENCES = {"sequence", "crop", "foreground"}
 """What supervoxels have from the configuration of generated anatomy, beside the options of both."""
 
@@ -72,6 +74,9 @@ def command(
         Path | None, typer.Option(metavar="FILE", help="Weights to start from; by default those that come along.")
     ] = None,
     from_scratch: Annotated[bool, typer.Option("--from-scratch", help="Start from a new network.")] = False,
+    memory: Annotated[
+        float, typer.Option(min=0, metavar="GB", help="Gigabytes of scans to keep in memory; the rest is read anew.")
+    ] = _MEMORY,
     overwrite: Overwrite = False,
     device: Device = "auto",
     precision: PrecisionName = "auto",
@@ -115,7 +120,8 @@ def command(
         if images is None:
             learned = _learn_from_generated(training, refine_steps, run)
         else:
-            learned = _learn_from_scans(images, None if from_scratch else load_weights(init), scans, training, run)
+            start = None if from_scratch else load_weights(init)
+            learned = _learn_from_scans(images, round(memory * 1e9), start, scans, training, run)
         if processes.rank > 0:
             return
         kind = "--generated" if generated else "IMAGES" + " --from-scratch" * from_scratch + " --init FILE" * bool(init)
@@ -199,7 +205,12 @@ def _learn_from_generated(training: TrainingConfig, refine_steps: int, run: _Run
 
 
 def _learn_from_scans(
-    folder: Path, start: Weights | None, config: SelfLearningConfig, sequences: TrainingConfig, run: _Run
+    folder: Path,
+    memory: int,
+    start: Weights | None,
+    config: SelfLearningConfig,
+    sequences: TrainingConfig,
+    run: _Run,
 ) -> _Learned:
     from napari_oneseg.training.record import record_of_scans
     from napari_oneseg.training.scans import Scans, find_scans
@@ -210,7 +221,7 @@ def _learn_from_scans(
     found = find_scans(folder)
     first = run.processes.rank == 0
     with progress_bar("Reading the scans") if first else nullcontext() as report:
-        scans = Scans(found, features, preprocessing, report)
+        scans = Scans(found, features, preprocessing, report, memory)
     with loss_progress("Training") if first else nullcontext((None, None)) as (progress, on_loss):
         result = learn_from_scans(
             scans,

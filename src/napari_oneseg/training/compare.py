@@ -24,7 +24,7 @@ from napari_oneseg.features.resnet import FeatureNetwork
 from napari_oneseg.propagation.propagate import propagate_slices
 from napari_oneseg.training.adapt import adapt
 from napari_oneseg.training.record import record_of_scans, training_record
-from napari_oneseg.training.scans import KEPT_SCANS, find_scans
+from napari_oneseg.training.scans import GROUP, find_scans
 from napari_oneseg.volume import Annotation, LabelArray, Volume
 
 __all__ = ["Adapted", "adapt_and_compare", "agreement"]
@@ -183,7 +183,7 @@ def adapt_and_compare(
     clock = time.monotonic()
     config = AdaptConfig(minutes=minutes)
     total = max(1, round(60.0 * minutes))
-    more = [] if folder is None else _spread(find_scans(folder), KEPT_SCANS - 1)
+    more = [] if folder is None else _spread(find_scans(folder), GROUP - 1)
 
     def compared(network: FeatureNetwork, done: int) -> float | None:
         report = _reporting(progress, done, total)

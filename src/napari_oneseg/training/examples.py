@@ -14,7 +14,7 @@ from napari_oneseg.errors import InputError
 from napari_oneseg.features.resnet import FeatureNetwork
 from napari_oneseg.training.loop import Plan
 from napari_oneseg.training.pairs import PairBatch, draw_pairs, random_slices, representative_slices
-from napari_oneseg.training.scans import KEPT_SCANS, Scans, WorkingScan
+from napari_oneseg.training.scans import GROUP, Scans, WorkingScan
 from napari_oneseg.training.sequences import SequenceBatch, cut_sequence
 from napari_oneseg.training.supervoxels import Supervoxels, find_supervoxels
 
@@ -34,9 +34,9 @@ def slabs(count: int) -> list[int]:
 class ScanExamples:
     """Batches for the training loop, from scans without labels.
 
-    An epoch goes through all scans in random order, a group at a time: no more than fit into memory together. When a
-    group's turn comes, the representative slices of its scans are found with what the network has learned by then, and
-    it is drawn where supervoxels are looked for.
+    An epoch goes through all scans in random order, a group at a time, so that they need not fit into memory together.
+    When a group's turn comes, the representative slices of its scans are found with what the network has learned by
+    then, it is drawn where supervoxels are looked for, and the next group is read in the background.
 
     Parameters
     ----------
@@ -70,14 +70,9 @@ class ScanExamples:
         For each scan of the group its number, its chosen slices, and the first slices of its slabs.
         """
         config = self._config
-        epoch, within = divmod(step, config.epoch_steps)
-        random = np.random.default_rng([config.seed, epoch])
-        order = random.permutation(len(self._scans))
-        groups = np.array_split(order, -(-len(order) // KEPT_SCANS))
-        place = within * len(groups) // config.epoch_steps
-        group = groups[place]
+        group, until, random = self._group(step)
         content = []
-        for number in group.tolist():
+        for number in group:
             scan = self._scans[number]
             chosen = (
                 [] if config.objective == "supervoxels" else self._slices(network, scan, int(random.integers(2**31)))
@@ -85,9 +80,20 @@ class ScanExamples:
             firsts = slabs(len(scan.slices))
             drawn = random.permutation(len(firsts))[: max(1, _KEPT_SLABS // len(group))]
             content.append([number, chosen, sorted(firsts[k] for k in drawn)])
-        # The first step that the same rule gives to the next group.
-        until = epoch * config.epoch_steps - (-(place + 1) * config.epoch_steps // len(groups))
+        self._scans.read_ahead(group, self._group(until)[0])
         return Plan(content, until)
+
+    def _group(self, step: int) -> tuple[list[int], int, np.random.Generator]:
+        """Return whose turn it is, the step at which the next group's comes, and what is random in this turn."""
+        steps = self._config.epoch_steps
+        epoch, within = divmod(step, steps)
+        random = np.random.default_rng([self._config.seed, epoch])
+        order = random.permutation(len(self._scans))
+        groups = np.array_split(order, -(-len(order) // GROUP))
+        place = within * len(groups) // steps
+        # The first step that the same rule gives to the next group.
+        until = epoch * steps - (-(place + 1) * steps // len(groups))
+        return groups[place].tolist(), until, random
 
     def batch(self, generator: torch.Generator, step: int, content: Any) -> PairBatch | SequenceBatch:
         """Draw a batch; all of it comes from one scan, because scans differ in their grids."""

@@ -1,7 +1,11 @@
-"""Scans to learn from: read one at a time, kept on the working grid while they are in use."""
+"""Scans to learn from: read one at a time, kept on the working grid while they are in use.
+
+They may be more than fit into memory. What is kept of them is limited in bytes, and does not change what is learned.
+"""
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -19,10 +23,12 @@ from napari_oneseg.io import READABLE, read_volume
 from napari_oneseg.preprocessing import WorkingGrid, normalise, working_grid
 from napari_oneseg.volume import Volume
 
-__all__ = ["KEPT_SCANS", "Scans", "WorkingScan", "find_scans"]
+__all__ = ["GROUP", "KEPT_BYTES", "Scans", "WorkingScan", "find_scans"]
 
-KEPT_SCANS = 8
-"""Scans that are kept in memory: about 0.1 GB each, for a thousand slices."""
+GROUP = 8
+"""Scans that are learned from at a time."""
+KEPT_BYTES = 2_000_000_000
+"""Bytes of scans that are kept in memory: two groups of scans of a thousand slices each."""
 
 _NARROWEST = 32  # pixels: the least side of a training crop
 
@@ -95,6 +101,8 @@ class Scans:
         What the network's working grid follows from.
     progress
         Called with (scans read, all scans).
+    memory
+        Bytes of scans that are kept in memory. Reading and preparing a scan takes some times its own size besides.
 
     Attributes
     ----------
@@ -118,16 +126,22 @@ class Scans:
         features: FeatureConfig,
         preprocessing: PreprocessingConfig,
         progress: Callable[[int, int], None] | None = None,
+        memory: int = KEPT_BYTES,
     ) -> None:
         self.features, self.preprocessing = features, preprocessing
         self._sources: list[Volume | Path] = []
+        self._memory = memory
+        self._sizes: list[int] = []
         self._kept: OrderedDict[int, WorkingScan] = OrderedDict()
+        self._turn = 0
+        # One for what is kept, and one for each scan: whoever asks for a scan that is being read waits for it.
+        self._lock, self._reading = threading.Lock(), [threading.Lock() for _ in sources]
         hashes: list[str] = []
         reasons: list[str] = []
         for done, source in enumerate(sources, start=1):
             try:
                 volume = _volume(source)
-                self._keep(len(self._sources), self._working(volume))
+                scan = self._working(volume)
             except InputError as error:
                 if len(sources) == 1:
                     raise InputError(f"The scan cannot be learned from: {error}") from error
@@ -135,6 +149,8 @@ class Scans:
                 name = source.name if isinstance(source, Path) else f"scan {done}"
                 warnings.warn(f"{name} is left out of the training: {error}", stacklevel=2)
             else:
+                self._sizes.append(scan.slices.nbytes)
+                self._keep(len(self._sources), scan)
                 self._sources.append(source)
                 hashes.append(volume.content_hash)
             if progress is not None:
@@ -153,10 +169,35 @@ class Scans:
 
     def __getitem__(self, index: int) -> WorkingScan:
         """Return a scan; it is read anew if it has not been used for a while."""
-        if index not in self._kept:
-            self._keep(index, self._working(_volume(self._sources[index])))
-        self._kept.move_to_end(index)
-        return self._kept[index]
+        with self._reading[index]:
+            with self._lock:
+                if index in self._kept:
+                    self._kept.move_to_end(index)
+                    return self._kept[index]
+            scan = self._working(_volume(self._sources[index]))
+            self._keep(index, scan)
+            return scan
+
+    def read_ahead(self, used: Sequence[int], coming: Sequence[int]) -> None:
+        """Read scans that will be needed next in another thread, as far as they fit beside those in use."""
+        room = self._memory - sum(self._sizes[index] for index in used)
+        fitting = []
+        for index in coming:
+            room -= 0 if index in used else self._sizes[index]
+            if room >= 0:
+                fitting.append(index)
+        self._turn += 1
+        threading.Thread(target=self._read_all, args=(fitting, self._turn), name="Reading ahead").start()
+
+    def _read_all(self, indices: list[int], turn: int) -> None:
+        for index in indices:
+            # Not a daemon, which might be cut off within a reader; so it must not keep the program from ending.
+            if turn != self._turn or not threading.main_thread().is_alive():
+                return
+            try:
+                self[index]
+            except InputError:
+                return  # raised again where the scan is needed
 
     def _working(self, volume: Volume) -> WorkingScan:
         scan = WorkingScan.of(volume, self.features, self.preprocessing)
@@ -168,9 +209,10 @@ class Scans:
         return scan
 
     def _keep(self, index: int, scan: WorkingScan) -> None:
-        self._kept[index] = scan
-        while len(self._kept) > KEPT_SCANS:
-            self._kept.popitem(last=False)
+        with self._lock:
+            self._kept[index] = scan
+            while len(self._kept) > 1 and sum(self._sizes[other] for other in self._kept) > self._memory:
+                self._kept.popitem(last=False)
 
 
 def _volume(source: Volume | Path) -> Volume:
