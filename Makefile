@@ -19,7 +19,7 @@ lint: setup ## Check style and types.
 	$(PYTHON) -m mypy
 
 docs: setup .venv/.installed-docs ## Build the documentation into site/.
-	$(PYTHON) -m mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict
 
 docs-links: setup ## Try all addresses outside that the documentation names; needs the network.
 	$(PYTHON) scripts/docs_links.py

@@ -22,8 +22,8 @@ from docs_reports import TABLES  # noqa: E402 - as above
 
 __all__ = ["filled", "on_page_markdown"]
 
-MARK = re.compile(r"(?P<mark><!-- made: (?P<name>[^>]+?) -->)\n(?P<old>(?:\|[^\n]*\n)*)")
-"""A mark, and the table that stands there since the last time."""
+MARK = re.compile(r"(?P<mark><!-- made: (?P<name>[^>]+?) -->)\n(?P<old>(?:[^\n]+\n)*)")
+"""A mark, and what stands there since the last time: up to the next empty line."""
 
 
 def contributing() -> str:
