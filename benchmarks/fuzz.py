@@ -13,6 +13,7 @@ import faulthandler
 import json
 import multiprocessing as mp
 import os
+import re
 import resource
 import sys
 import tempfile
@@ -40,6 +41,8 @@ from napari_oneseg.session_file import load_session
 TIME_LIMIT = 10.0
 # Beyond four times what an honest file needs, and what the libraries allocate on their own.
 SPARE_MEMORY = 128 << 20
+# Not "Bits Allocated", an entry that may be missing in a DICOM file.
+_WANTED_TOO_MUCH = re.compile(r"memory|bad.?alloc|\ballocat(e|ion)\b", re.IGNORECASE)
 FAILURES = ("crash", "hang", "memory", "traceback")
 
 
@@ -61,10 +64,21 @@ def readers(folder: Path) -> dict[str, Callable[[Path], Any]]:
     def scan(path: Path) -> Any:
         return read_volume(path).array
 
+    def dicom(path: Path) -> Any:
+        """Read a series in which one file is the given one."""
+        series = folder / "dicom" / path.stem.partition("-")[0]
+        with tempfile.TemporaryDirectory(dir=folder) as mixed:
+            for other in series.iterdir():
+                os.link(path if other.name == path.name else other, Path(mixed) / other.name)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                return read_volume(mixed).array
+
     return {
         "NIfTI": scan,
         "NRRD": scan,
         "MHA": scan,
+        "DICOM": dicom,
         "labels": lambda path: read_labels(path, volume),
         "session": lambda path: {k: result.labels for k, result in load_session(path).state.results.items()},
         "weights": lambda path: {k: v.numpy() for k, v in load_weights(path).network.state_dict().items()},
@@ -107,9 +121,8 @@ def attempt(read: Callable[[Path], Any], path: Path, honest: Any) -> tuple[str, 
     try:
         result = read(path)
     except OneSegError as error:
-        reasons = f"{error.__cause__!r} {error.__context__!r}".lower()
-        wanted_too_much = any(word in reasons for word in ("memoryerror", "alloc", "memory"))
-        return ("memory" if wanted_too_much else "refused"), str(error)[:300]
+        reasons = f"{error.__cause__!r} {error.__context__!r}"
+        return ("memory" if _WANTED_TOO_MUCH.search(reasons) else "refused"), str(error)[:300]
     except MemoryError:
         return "memory", traceback.format_exc()[-600:]
     except BaseException:  # noqa: BLE001 - any of them is a finding
@@ -246,7 +259,7 @@ def main() -> None:
     options = parser.parse_args()
     # A process that is forked while others compute may wait for them for ever.
     torch.set_num_threads(1)
-    names = options.only or ["NIfTI", "NRRD", "MHA", "labels", "session", "weights"]
+    names = options.only or ["NIfTI", "NRRD", "MHA", "DICOM", "labels", "session", "weights"]
     with tempfile.TemporaryDirectory(prefix="oneseg-fuzz-") as folder:
         found = fuzz(names, options.trials, Path(folder), options.data, options.seconds, options.first)
     print(table(found))

@@ -14,7 +14,9 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import SimpleITK as sitk
+from dicom_originals import deflated_bomb, write_dicom
 
 from napari_oneseg.checkpoint import default_weights_path, save_weights
 from napari_oneseg.config import FeatureConfig, PreprocessingConfig, PropagationConfig, ScreeningConfig
@@ -63,6 +65,7 @@ def write_originals(folder: Path, data: Path | None) -> dict[str, list[Path]]:
             for name, ending in (("NRRD", ".nrrd"), ("MHA", ".mha")):
                 files[name].append(folder / f"real{ending}")
                 sitk.WriteImage(sitk.ReadImage(str(path)), str(folder / f"real{ending}"), useCompression=True)
+    files["DICOM"] = write_dicom(folder / "dicom", sitk.GetArrayFromImage(image(labels=False))[:4])
     files["session"] = [folder / "session.oneseg"]
     save_session(files["session"][0], _session())
     files["weights"] = [folder / "tiny.safetensors", default_weights_path()]
@@ -101,6 +104,8 @@ def mutate(rng: np.random.Generator, content: bytes, name: str) -> tuple[str, by
         choices |= {"member of the zip": _member, "JSON of the zip": _json, "bomb": _bomb, "array header": _array}
     if name.endswith(".safetensors"):
         choices |= {"header of the weights": _weights_header, "metadata of the weights": _metadata}
+    if name.endswith(".dcm"):
+        choices |= {"element": _element, "element of the bytes": _element_bytes, "bomb": _deflated_bomb}
     kind = str(rng.choice(sorted(choices)))
     return kind, choices[kind](rng, content)
 
@@ -282,6 +287,44 @@ def _zeros(count: int) -> tuple[bytes, int]:
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
     first = packer.compress(bytes(1 << 24)) + packer.flush(zlib.Z_FULL_FLUSH)
     return first * (count >> 24), (count >> 24) << 24
+
+
+def _element(rng: np.random.Generator, content: bytes) -> bytes:
+    """Change a value of a DICOM file, or leave it out."""
+    dataset = pydicom.dcmread(io.BytesIO(content))
+    if "PerFrameFunctionalGroupsSequence" in dataset and rng.random() < 0.5:
+        groups = dataset.PerFrameFunctionalGroupsSequence
+        holder = groups[int(rng.integers(len(groups)))].PlanePositionSequence[0]
+    else:
+        holder = dataset.file_meta if rng.random() < 0.15 else dataset
+    element = list(holder)[int(rng.integers(len(list(holder))))]
+    values = [0, 1, 3, 255, 65535, -1, 2**31 - 1, 1e30, "nan", "inf", "", "x", "9" * 400, [1] * 300, None, [0, 0, 0]]
+    value = values[int(rng.integers(len(values)))]
+    buffer = io.BytesIO()
+    try:
+        if rng.random() < 0.2:
+            del holder[element.tag]
+        else:
+            element.value = value
+        pydicom.dcmwrite(buffer, dataset)
+    except Exception:  # noqa: BLE001 - pydicom refuses to write many values, with errors of many kinds
+        return _element_bytes(rng, content)
+    return buffer.getvalue()
+
+
+def _element_bytes(rng: np.random.Generator, content: bytes) -> bytes:
+    """Change the tag, type or length of an element of a DICOM file, found by the type that is written in it."""
+    places = [found.start() for found in re.finditer(rb"[A-Z]{2}", content[132:1400])]
+    first = 132 + places[int(rng.integers(len(places)))] + int(rng.integers(-4, 4))
+    lengths, kinds = (4 * b"\xff", b"\xff\xff", b"\xff\x7f", b"\x00\x00"), (b"SQ\x00\x00", b"OB\x00\x00")
+    choices = (*lengths, *kinds, b"\xfe\xff\x00\xe0")
+    value = choices[int(rng.integers(len(choices)))]
+    return content[:first] + value + content[first + len(value) :]
+
+
+def _deflated_bomb(rng: np.random.Generator, content: bytes) -> bytes:
+    """Let the dataset be followed by up to gigabytes of zeros."""
+    return deflated_bomb(content, _zeros(int(rng.choice([1 << 24, 1 << 27, _BOMB])))[0])
 
 
 def _with_bomb(content: bytes, name: str, head: bytes) -> bytes:

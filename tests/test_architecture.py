@@ -32,7 +32,9 @@ LAYERS = [
     "phantom_frame",
     "phantom_organs",
     "phantom",
+    "packed",
     "dicom",
+    "dicom_file",
     "dicom_frames",
     "dicom_stacks",
     "gdcm",
@@ -40,6 +42,8 @@ LAYERS = [
     "dicom_series",
     "metaimage",
     "nifti",
+    "nrrd",
+    "image_files",
     "segment_codes",
     "segment_nrrd",
     "io",
@@ -70,7 +74,7 @@ LAYERS = [
 VIEWER = {"napari", "npe2", "magicgui", "superqt", "vispy", "qtpy", "PyQt6", "PySide6"}
 # Names the plugin as text and loads it while it runs, to open the demonstration's window.
 DOOR_TO_PLUGIN = "cli/demo.py"
-SIMPLEITK_FILES = {"gdcm.py", "io.py", "evaluation/baselines.py"}
+SIMPLEITK_FILES = {"gdcm.py", "image_files.py", "io.py", "evaluation/baselines.py"}
 # Where the name to import is not the name to install.
 DISTRIBUTIONS = {
     "cv2": "opencv-python-headless",

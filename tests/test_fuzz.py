@@ -24,7 +24,7 @@ pytestmark = [
 ]
 
 TRIALS = 80
-READERS = ["NIfTI", "NRRD", "MHA", "session", "weights"]
+READERS = ["NIfTI", "NRRD", "MHA", "DICOM", "session", "weights"]
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from napari_oneseg import io
+from napari_oneseg import image_files, io
 from napari_oneseg.errors import AnnotationError, InputError
 from napari_oneseg.io import READABLE, WRITABLE, read_labels, read_volume, write_image, write_labels
 from napari_oneseg.volume import Volume
@@ -134,7 +134,7 @@ def test_a_text_file(tmp_path: Path, ending: str) -> None:
 
 def test_a_file_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = save(tmp_path / "scan.nii", grey_values())
-    monkeypatch.setattr(io.os, "access", lambda *args: False)
+    monkeypatch.setattr(image_files.os, "access", lambda *args: False)
     refused(path, "no permission")
 
 
@@ -158,7 +158,49 @@ def test_a_2d_image(tmp_path: Path) -> None:
 
 def test_a_time_series(tmp_path: Path) -> None:
     path = nifti(tmp_path / "scan.nii", np.stack([grey_values().T] * 7, axis=-1))
-    refused(path, "4 dimensions .7 volumes.*a 3D scan was expected")
+    refused(path, "4 dimensions .7 volumes.*a 3D scan was expected: choose one of its volumes with --frame, 0 to 6")
+
+
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd"])
+def test_a_volume_of_a_time_series(tmp_path: Path, ending: str) -> None:
+    """Written by SimpleITK, one label file per volume read back by it: the same voxels at the same places."""
+    arrays = [np.roll(grey_values(), shift) for shift in range(3)]
+    volumes = [sitk.ReadImage(str(save(tmp_path / f"{index}.mha", array))) for index, array in enumerate(arrays)]
+    path = tmp_path / f"series{ending}"
+    sitk.WriteImage(sitk.JoinSeries(volumes, 0.0, 2.5), str(path))
+    assert io.count_frames(path) == 3
+    for frame, array in enumerate(arrays):
+        scan = read_volume(path, frame=frame)
+        np.testing.assert_array_equal(scan.array, array)
+        write_labels(tmp_path / "labels.nii.gz", (array > 50).astype(np.uint8), scan)
+        written = sitk.ReadImage(str(tmp_path / "labels.nii.gz"))
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(written), array > 50)
+        for point in ((0, 0, 0), (3, 2, 5)):
+            np.testing.assert_allclose(
+                written.TransformIndexToPhysicalPoint(point),
+                volumes[frame].TransformIndexToPhysicalPoint(point),
+                atol=1e-4,
+            )
+
+
+@pytest.mark.parametrize("frame", [-1, 3])
+def test_a_volume_that_is_not_there(tmp_path: Path, frame: int) -> None:
+    path = nifti(tmp_path / "scan.nii", np.stack([grey_values().T] * 3, axis=-1))
+    with pytest.raises(InputError, match=f"no volume {frame} in scan.nii, which holds volumes 0 to 2"):
+        read_volume(path, frame=frame)
+    with pytest.raises(InputError, match=r"no volume 1 in one.nrrd, which holds one volume, number 0"):
+        read_volume(save(tmp_path / "one.nrrd", grey_values()), frame=1)
+
+
+def test_labels_in_several_volumes(tmp_path: Path, volume: Volume) -> None:
+    path = nifti(tmp_path / "labels.nii", np.stack([painted().T] * 2, axis=-1))
+    with pytest.raises(InputError, match=r"4 dimensions .2 volumes.*save one of its volumes as a file of its own"):
+        read_labels(path, volume)
+
+
+def test_five_dimensions(tmp_path: Path) -> None:
+    path = nifti(tmp_path / "scan.nii", np.zeros((4, 5, 6, 2, 3), np.int16))
+    refused(path, "5 dimensions; a 3D scan was expected|3 values per voxel")
 
 
 def test_one_slice(tmp_path: Path) -> None:

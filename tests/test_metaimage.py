@@ -72,6 +72,9 @@ def test_any_wrong_byte_of_packed_voxels_is_noticed(tmp_path: Path) -> None:
         (b"ElementDataFile", b"ElementDateFile"),
         (b"= LOCAL", b"= %n%s"),
         (b"= LOCAL", b"= " + 5000 * b"a"),
+        (b"CompressedDataSize = ", b"CompressedDataSize\0\0\0"),
+        (b"Offset =", b"Offset\x1f="),
+        (b"= LOCAL", b"=\0LOCAL"),
     ],
 )
 def test_a_header_that_claims_other_sizes(tmp_path: Path, old: bytes, new: bytes) -> None:

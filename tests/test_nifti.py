@@ -10,9 +10,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from nibabel.processing import resample_to_output
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from napari_oneseg import image_files
 from napari_oneseg.errors import InputError
 from napari_oneseg.io import read_volume, write_image, write_labels
 from napari_oneseg.volume import Volume
@@ -208,6 +210,57 @@ def test_a_fourth_axis_of_one_volume(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_volume(tmp_path / "scan.nii").array, grey_values())
 
 
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize(("kind", "header"), [(nib.Nifti1Image, nib.Nifti1Header), (nib.Nifti2Image, nib.Nifti2Header)])
+def test_a_volume_of_four_dimensions(
+    tmp_path: Path, ending: str, order: str, kind: type[nib.Nifti1Image], header: type[nib.Nifti1Header]
+) -> None:
+    volumes = np.stack([grey_values(), grey_values() + 7, 2 * grey_values()])
+    image = kind(volumes.T, oblique(), header(endianness=order))
+    image.set_qform(oblique(), 1)
+    image.set_sform(oblique(), 2)
+    image.header.set_zooms((*image.header.get_zooms()[:3], 2.5))
+    image.header.set_xyzt_units("mm", "sec")
+    path = tmp_path / f"scan{ending}"
+    nib.save(image, path)
+    for frame, array in enumerate(volumes):
+        scan = read_volume(path, frame=frame)
+        np.testing.assert_array_equal(scan.array, array)
+        np.testing.assert_allclose(affine_of(scan), oblique(), atol=1e-5)
+        write_labels(tmp_path / "labels.nii.gz", painted(), scan)
+        written = nib.load(tmp_path / "labels.nii.gz")
+        assert written.header["dim"].tolist() == [3, 4, 5, 6, 1, 1, 1, 1]
+        np.testing.assert_array_equal(np.asarray(written.dataobj).T, painted())
+        np.testing.assert_allclose(written.affine, nib.load(path).affine, atol=1e-5)
+        assert (written.header["qform_code"], written.header["sform_code"]) == (1, 2)
+
+
+def test_the_volumes_beside_the_chosen_one_may_hold_anything(tmp_path: Path) -> None:
+    volumes = np.stack([grey_values(), grey_values()]).astype(np.float32)
+    volumes[1, 2, 3, 1] = np.nan
+    path = save(tmp_path / "scan.nii", volumes)
+    np.testing.assert_array_equal(read_volume(path, frame=0).array, grey_values())
+    with pytest.raises(InputError, match="holds 1 values that are NaN or infinite"):
+        read_volume(path, frame=1)
+
+
+def test_of_many_volumes_only_one_must_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save(tmp_path / "scan.nii.gz", np.stack([grey_values()] * 9))
+    monkeypatch.setattr(image_files, "LARGEST", grey_values().nbytes)
+    np.testing.assert_array_equal(read_volume(path, frame=8).array, grey_values())
+    monkeypatch.setattr(image_files, "LARGEST", grey_values().nbytes - 1)
+    with pytest.raises(InputError, match="at most"):
+        read_volume(path, frame=8)
+
+
+def test_four_dimensions_of_which_the_last_is_cut_off(tmp_path: Path) -> None:
+    path = save(tmp_path / "scan.nii", np.stack([grey_values()] * 3))
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(InputError, match=r"incomplete .719 of 720 bytes"):
+        read_volume(path, frame=0)
+
+
 def test_colours(tmp_path: Path) -> None:
     colours = np.zeros((4, 5, 6), [("R", "u1"), ("G", "u1"), ("B", "u1")])
     nib.save(nib.Nifti1Image(colours, np.eye(4)), tmp_path / "scan.nii")
@@ -225,7 +278,22 @@ def test_claims_of_a_huge_size_are_refused(tmp_path: Path) -> None:
 def test_a_sheared_nifti(tmp_path: Path) -> None:
     image = nib.Nifti1Image(grey_values().T, np.array([[0.8, 0.4, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]))
     nib.save(image, tmp_path / "scan.nii")
-    refused(tmp_path / "scan.nii", "sheared .*axes are not perpendicular.*resample")
+    refused(tmp_path / "scan.nii", "sheared .*axes are not perpendicular.*nibabel.processing.resample_to_output")
+
+
+def test_what_is_said_to_straighten_a_sheared_nifti_does(tmp_path: Path) -> None:
+    """The way that the message names, with the library that it names."""
+    shape = (14, 16, 18)
+    sheared = np.array([[0.8, 0.4, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    z, y, x = np.indices(shape)
+    image = nib.Nifti1Image((10 * z + 3 * y + 5 * x).astype(np.float32).T, sheared)
+    nib.save(resample_to_output(image, (1, 1, 1), order=1), tmp_path / "straight.nii")
+    scan = read_volume(tmp_path / "straight.nii")
+    np.testing.assert_allclose(scan.spacing, (1, 1, 1))
+    # Grey values that rise evenly with the position still do, wherever there was something to interpolate.
+    inside = affine_of(scan) @ [7, 8, 7, 1]
+    there = np.linalg.solve(sheared, inside)[:3]
+    assert scan.array[7, 8, 7] == pytest.approx(there @ [5, 3, 10], abs=0.05)
 
 
 HEADER_ENTRIES = [

@@ -5,28 +5,19 @@ A file with one image and a multi-frame ("enhanced") file are read alike: as fra
 
 from __future__ import annotations
 
-import struct
 import warnings
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pydicom
-from pydicom.errors import BytesLengthException, InvalidDicomError
 
+from napari_oneseg.dicom_file import DAMAGED, has_mark, may_be_dicom, parse_entries
 from napari_oneseg.errors import InputError
 
-__all__ = ["DAMAGED", "TRAITS", "Frame", "Header", "may_be_dicom", "read_frames"]
+__all__ = ["TRAITS", "Frame", "Header", "may_be_dicom", "read_frames"]
 
-DAMAGED = (
-    *(OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError),
-    *(NotImplementedError, struct.error, zlib.error, InvalidDicomError, BytesLengthException),
-)
-"""What pydicom raises on files that are damaged, or were made to do harm."""
-
-_HEAD = 132  # bytes
 _NO_SCANS = {"SEG", "RTDOSE"}  # modalities that are drawn on scans
 
 # Entries of files and of frames, with the words they are shown with.
@@ -96,22 +87,6 @@ class Frame:
     traits: Mapping[str, str]
 
 
-def may_be_dicom(path: Path) -> bool:
-    """Whether a file begins like a DICOM file, with its mark, or without as those of old programs."""
-    with path.open("rb") as file:
-        head = file.read(_HEAD)
-    return _has_mark(head) or _begins_without_mark(head)
-
-
-def _has_mark(head: bytes) -> bool:
-    return head[128:] == b"DICM"
-
-
-def _begins_without_mark(head: bytes) -> bool:
-    # The first entry is one of the first of group 8, or of the file's own group 2.
-    return len(head) == _HEAD and head[:2] in (b"\x02\x00", b"\x08\x00") and head[2] <= 0x18 and head[3] == 0
-
-
 def read_frames(path: Path) -> list[Frame]:
     """Read the headers of the images in a file; none if it is no DICOM file, or one without images of a scan.
 
@@ -120,19 +95,19 @@ def read_frames(path: Path) -> list[Frame]:
     InputError
         If the file is a DICOM file, but damaged.
     """
-    with path.open("rb") as file:
-        head = file.read(_HEAD)
-    if not _has_mark(head) and not _begins_without_mark(head):
+    if not may_be_dicom(path):
         return []
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of entries that nobody asked for
-            dataset = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=_ENTRIES)
+            dataset = parse_entries(path, _ENTRIES)
             if not dataset.get("Rows") or not dataset.get("Columns") or dataset.get("Modality") in _NO_SCANS:
                 return []
             return list(_frames(dataset, _header(path, dataset)))
+    except InputError:
+        raise
     except DAMAGED as error:
-        if not _has_mark(head):  # so it is a file of another kind
+        if not has_mark(path):  # so it is a file of another kind
             return []
         raise InputError(
             f"{path.name} is a damaged DICOM file; copy or export it again, or take it out of the folder."

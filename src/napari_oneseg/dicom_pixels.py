@@ -12,7 +12,8 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.pixels.utils import iter_pixels
 
-from napari_oneseg.dicom_frames import DAMAGED, Frame, Header
+from napari_oneseg.dicom_file import DAMAGED, parse_with_pixels
+from napari_oneseg.dicom_frames import Frame, Header
 from napari_oneseg.errors import InputError
 from napari_oneseg.gdcm import decode
 
@@ -91,7 +92,7 @@ def _stored_values(frames: list[Frame]) -> Iterator[NDArray[Any]]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            dataset = pydicom.dcmread(header.path, force=True)
+            dataset = parse_with_pixels(header.path)
             images = list(_decoded(dataset, indices, header))
     except InputError:
         raise

@@ -11,6 +11,7 @@ import numpy as np
 import pydicom
 import SimpleITK as sitk
 from numpy.typing import NDArray
+from pydicom.encaps import parse_fragments
 
 __all__ = ["decode", "quiet"]
 
@@ -30,7 +31,11 @@ def decode(dataset: pydicom.Dataset) -> NDArray[np.generic]:
     ------
     RuntimeError
         If the pixels are damaged, or compressed in a way that GDCM does not know.
+    ValueError
+        If their parts do not follow each other as they should.
     """
+    # In search of a part that is not there, GDCM takes many seconds.
+    parse_fragments(dataset.PixelData)
     bare = pydicom.Dataset()
     for keyword in _PIXEL_ENTRIES:
         if keyword in dataset:

@@ -7,9 +7,7 @@ is not always reported, and half a label image looks like a whole one.
 from __future__ import annotations
 
 import gzip
-import os
 import shutil
-import tempfile
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,28 +18,28 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from napari_oneseg.dicom_frames import may_be_dicom
-from napari_oneseg.dicom_series import LARGEST, Series, choose_series, list_series, read_series
+from napari_oneseg.dicom_file import may_be_dicom
+from napari_oneseg.dicom_series import Series, choose_series, list_series, read_series
 from napari_oneseg.errors import AnnotationError, InputError, OutputError
 from napari_oneseg.files import scratch_folder, settle, why_not_written
 from napari_oneseg.gdcm import quiet
-from napari_oneseg.metaimage import check_meta_image
-from napari_oneseg.nifti import (
-    as_nifti_1,
-    check_places,
-    check_voxels,
-    is_nifti,
-    is_nifti_2,
-    read_geometry,
-    repeat_geometry,
-    too_large,
-)
-from napari_oneseg.volume import SHEARED, Volume, label_dtype
+from napari_oneseg.image_files import CHOOSE_ONE, READABLE, count_frames, known_suffix, read_image
+from napari_oneseg.nifti import check_places, is_nifti, read_geometry, repeat_geometry
+from napari_oneseg.volume import Volume, label_dtype
 
-__all__ = ["READABLE", "WRITABLE", "Series", "list_series", "read_labels", "read_volume", "write_image", "write_labels"]
+__all__ = [
+    "READABLE",
+    "WRITABLE",
+    "Series",
+    "count_frames",
+    "is_dicom",
+    "list_series",
+    "read_labels",
+    "read_volume",
+    "write_image",
+    "write_labels",
+]
 
-READABLE = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
-"""Endings of files that can be read; a folder is read as a DICOM series."""
 WRITABLE = (".nii.gz", ".nii", ".nrrd", ".mha")
 """Endings of files that can be written."""
 
@@ -51,7 +49,9 @@ _ORIGIN_TOLERANCE = 1e-2  # share of the smallest spacing
 _DIRECTION_TOLERANCE = 1e-3  # of each component of the unit vectors
 
 
-def read_volume(path: str | Path, slice_axis: int | None = None, series: str | None = None) -> Volume:
+def read_volume(
+    path: str | Path, slice_axis: int | None = None, series: str | None = None, frame: int | None = None
+) -> Volume:
     """Read a scan with its exact position in space.
 
     Parameters
@@ -64,6 +64,9 @@ def read_volume(path: str | Path, slice_axis: int | None = None, series: str | N
     series
         Which DICOM series, where the files make several: its key, as of :func:`list_series`, its UID, its number or its
         description.
+    frame
+        Which volume of a 4D file, from 0 on; :func:`count_frames` says how many there are. Labels of it are written as
+        a 3D image on that volume's grid.
 
     Returns
     -------
@@ -82,14 +85,16 @@ def read_volume(path: str | Path, slice_axis: int | None = None, series: str | N
         in two ways where its voxels lie that contradict each other.
     """
     path = Path(path)
-    if path.is_dir() or (path.is_file() and _suffix(path, READABLE) is None and may_be_dicom(path)):
+    if is_dicom(path):
+        if frame is not None:
+            raise InputError(f"{path.name} is read as DICOM, which has series, not numbered volumes: choose one.")
         volume, remarks = _read_dicom(path, series, slice_axis)
         for remark in remarks:
             warnings.warn(remark, stacklevel=2)
         return volume
     if series is not None:
         raise InputError(f"{path.name} is no DICOM file, so there is no series '{series}' to choose in it.")
-    image = _read_file(path)
+    image = read_image(path, frame, CHOOSE_ONE)
     array = sitk.GetArrayFromImage(image)
     if np.issubdtype(array.dtype, np.floating):
         with np.errstate(over="ignore"):  # becomes infinite, which Volume reports
@@ -100,6 +105,11 @@ def read_volume(path: str | Path, slice_axis: int | None = None, series: str | N
     if contradiction is not None:
         warnings.warn(contradiction, stacklevel=2)
     return volume
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a path is read as DICOM: a folder, or a file of no other kind that begins like a DICOM file."""
+    return path.is_dir() or (path.is_file() and known_suffix(path) is None and may_be_dicom(path))
 
 
 def read_labels(path: str | Path, volume: Volume) -> NDArray[np.unsignedinteger]:
@@ -126,7 +136,7 @@ def read_labels(path: str | Path, volume: Volume) -> NDArray[np.unsignedinteger]
         If there is no such file, or it is not one complete 3D image of finite values.
     """
     path = Path(path)
-    image = _read_file(path)
+    image = read_image(path)
     differences = _differences(image, volume)
     if differences:
         raise AnnotationError(
@@ -212,76 +222,6 @@ def write_image(path: str | Path, array: NDArray[np.floating[Any]], volume: Volu
     _write(Path(path), array.astype(np.float32), volume)
 
 
-def _read_file(path: Path) -> sitk.Image:
-    if not path.exists():
-        raise InputError(f"There is no file {path}; check the path.")
-    suffix = _suffix(path, READABLE)
-    if path.is_dir() or suffix is None:
-        raise InputError(
-            f"{path.name} cannot be read: a file ending in {', '.join(READABLE)} was expected. "
-            "For a DICOM scan give the folder that holds the files of its series."
-        )
-    if not os.access(path, os.R_OK):
-        raise InputError(f"{path} cannot be read: there is no permission to; copy it or change its permissions.")
-    if path.stat().st_size == 0:
-        raise InputError(f"{path.name} is empty (0 bytes); copy or export it again.")
-    if suffix in (".mha", ".mhd"):
-        check_meta_image(path)
-    if is_nifti(path):
-        check_voxels(path, LARGEST)
-        if is_nifti_2(path):
-            with tempfile.TemporaryDirectory(prefix="oneseg-") as folder:
-                plain = Path(folder) / "plain.nii"
-                as_nifti_1(path, plain)
-                return _read_image(plain, path.name, suffix)
-    return _read_image(path, path.name, suffix)
-
-
-def _read_image(path: Path, name: str, suffix: str) -> sitk.Image:
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    try:
-        with quiet():
-            reader.ReadImageInformation()
-            _check_kind(reader, name)
-            image: sitk.Image = reader.Execute()
-    except RuntimeError as error:
-        raise InputError(f"{name} cannot be read: {_reason(str(error), suffix)}.") from error
-    return image
-
-
-def _check_kind(reader: sitk.ImageFileReader, name: str) -> None:
-    """Refuse what is not one grey value per voxel of a 3D grid, before its voxels are read."""
-    size = reader.GetSize()
-    if len(size) > 3:
-        raise InputError(
-            f"{name} has {len(size)} dimensions ({size[3]} volumes, as in a time series); a 3D scan was expected: save "
-            "one of its volumes as a file of its own."
-        )
-    if len(size) < 3:
-        raise InputError(f"{name} is a single 2D image; a 3D scan was expected: give the whole series.")
-    if reader.GetPixelID() in (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64):
-        raise InputError(f"{name} holds complex numbers; real grey values were expected: save the magnitude.")
-    if reader.GetNumberOfComponents() > 1:
-        raise InputError(
-            f"{name} has {reader.GetNumberOfComponents()} values per voxel (a colour or vector image); a scan with one "
-            "grey value per voxel was expected."
-        )
-    voxels = int(np.prod(size, dtype=float)) * sitk.Image([1] * 3, reader.GetPixelID()).GetSizeOfPixelComponent()
-    if voxels > LARGEST:
-        raise InputError(too_large(name, voxels, LARGEST))
-
-
-def _reason(message: str, suffix: str) -> str:
-    """Say in plain words why SimpleITK refused a file."""
-    if "orthonormal" in message:
-        return SHEARED
-    if "Unable to determine ImageIO" in message:
-        return f"its content is not what its ending ({suffix}) says; give the original file or export it again"
-    beside = ", or the data file that belongs to it is missing" if suffix in (".nhdr", ".mhd") else ""
-    return f"it is damaged or incomplete{beside}; copy or export it again"
-
-
 def _read_dicom(path: Path, wanted: str | None, slice_axis: int | None) -> tuple[Volume, tuple[str, ...]]:
     """Read a DICOM series, and return it with what the user must be told of it."""
     found = list_series(path)
@@ -324,7 +264,7 @@ def _numbers(values: Any) -> str:
 
 
 def _write(path: Path, array: NDArray[Any], volume: Volume, entries: Mapping[str, str] = MappingProxyType({})) -> None:
-    suffix = _suffix(path, WRITABLE)
+    suffix = known_suffix(path, WRITABLE)
     if suffix is None:
         raise OutputError(f"{path.name} cannot be written: its name must end in {', '.join(WRITABLE)}.")
     if array.shape != volume.array.shape:
@@ -377,15 +317,10 @@ def _write_file(path: Path, array: NDArray[Any], volume: Volume, entries: Mappin
 
 def _problem_of_written(path: Path, array: NDArray[Any], volume: Volume) -> str | None:
     """Read back what was written, and say in what it differs from what was meant."""
-    image = _read_file(path)
+    image = read_image(path)
     differences = _differences(image, volume)
     if differences:
         return f"the header kept with the scan is not that of its grid: {'; '.join(differences)}"
     if not np.array_equal(sitk.GetArrayFromImage(image), array):
         return "what was read back differs from what was written; choose another disk"
     return None
-
-
-def _suffix(path: Path, known: tuple[str, ...]) -> str | None:
-    """Return which of the known endings a file has, whatever its case."""
-    return next((suffix for suffix in known if path.name.lower().endswith(suffix)), None)

@@ -7,18 +7,19 @@ Both are compared before SimpleITK reads the file.
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Mapping
 from io import BufferedReader
 from pathlib import Path
 
 from napari_oneseg.errors import InputError
+from napari_oneseg.packed import unpacked_length
 
 __all__ = ["check_meta_image"]
 
 _DIMENSIONS = tuple(map(str, range(1, 11)))
 _LONGEST_HEADER = 1 << 16
-_BLOCK = 1 << 20
+_MARK, _MARK_WITHIN = b"NDims", 1024
+_SPACE, _WHITE = 0x20, b"\t\r\n"
 _BYTES = {
     "MET_CHAR": 1, "MET_UCHAR": 1, "MET_SHORT": 2, "MET_USHORT": 2, "MET_INT": 4, "MET_UINT": 4, "MET_LONG": 4,
     "MET_ULONG": 4, "MET_LONG_LONG": 8, "MET_ULONG_LONG": 8, "MET_FLOAT": 4, "MET_DOUBLE": 8,
@@ -36,7 +37,10 @@ def check_meta_image(path: Path) -> None:
         If the header claims more than there is, or the packed voxels are damaged.
     """
     with path.open("rb") as file:
-        header = _header(file)
+        header, text = _header(file)
+        # SimpleITK ends a key at a zero, and so finds sizes in lines that nobody else takes for them.
+        if _MARK in text[:_MARK_WITHIN] and not all(byte >= _SPACE or byte in _WHITE for byte in text):
+            raise InputError(_damaged(path))
         # SimpleITK writes beyond its arrays where there are more dimensions, or no word on where the voxels are.
         if "NDims" in header and (header["NDims"] not in _DIMENSIONS or "ElementDataFile" not in header):
             raise InputError(_damaged(path))
@@ -67,15 +71,17 @@ def check_meta_image(path: Path) -> None:
             raise InputError(_damaged(path)) from error
 
 
-def _header(file: BufferedReader) -> dict[str, str]:
-    """Return the header's entries; the file is left where the voxels begin."""
+def _header(file: BufferedReader) -> tuple[dict[str, str], bytes]:
+    """Return the header's entries, and its text; the file is left where the voxels begin."""
     entries: dict[str, str] = {}
-    while file.tell() < _LONGEST_HEADER and (line := file.readline(_LONGEST_HEADER)):
+    text = b""
+    while len(text) < _LONGEST_HEADER and (line := file.readline(_LONGEST_HEADER)):
+        text += line
         key, _, value = line.decode("latin-1").partition("=")
         entries[key.strip()] = value.strip()
         if key.strip() == "ElementDataFile":
             break
-    return entries
+    return entries, text
 
 
 def _check_voxels(path: Path, file: BufferedReader, header: Mapping[str, str], needed: int, packed: int) -> None:
@@ -91,25 +97,11 @@ def _check_voxels(path: Path, file: BufferedReader, header: Mapping[str, str], n
     if packed > there or ("CompressedDataSize" in header and packed <= 0):
         raise InputError(_damaged(path))
     try:
-        length = _unpacked(file, needed)
-    except zlib.error as error:
+        whole = unpacked_length(file, needed) == needed
+    except ValueError as error:
         raise InputError(_damaged(path)) from error
-    if length != needed:
+    if not whole:
         raise InputError(_damaged(path))
-
-
-def _unpacked(file: BufferedReader, needed: int) -> int:
-    """Return how many bytes the packed voxels become, one more than needed at most; -1 if they are cut off."""
-    # Told from gzip by its first bytes; at the end of the stream the checksum is compared.
-    unpacker = zlib.decompressobj(zlib.MAX_WBITS | 32)
-    length = 0
-    while not unpacker.eof and length <= needed:
-        block = unpacker.unconsumed_tail or file.read(_BLOCK)
-        unpacked = unpacker.decompress(block, _BLOCK)
-        length += len(unpacked)
-        if not block and not unpacked:
-            return -1
-    return length
 
 
 def _damaged(path: Path) -> str:

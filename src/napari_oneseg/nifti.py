@@ -9,7 +9,6 @@ does not know, are rewritten as NIfTI-1 to be read. Offsets are those of nifti1.
 from __future__ import annotations
 
 import gzip
-import shutil
 import struct
 import sys
 import zlib
@@ -28,6 +27,7 @@ __all__ = [
     "as_nifti_1",
     "check_places",
     "check_voxels",
+    "count_volumes",
     "is_nifti",
     "is_nifti_2",
     "read_geometry",
@@ -80,7 +80,29 @@ _LARGEST_OFFSET = 1 << 40
 """Systems refuse to look beyond what no file can be."""
 
 
-def check_voxels(path: Path, largest: int) -> None:
+def count_volumes(path: Path) -> int:
+    """Return how many volumes a 4D file holds; 1 for a file of three dimensions, or of more than four.
+
+    Raises
+    ------
+    InputError
+        If it is not a NIfTI file, or is damaged.
+    """
+    with _open(path) as file:
+        try:
+            _, dim, *_ = _layout(file.read(_HEADER_BYTES_2), path.name)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise InputError(_damaged(path)) from error
+    return _volumes(dim)
+
+
+def _volumes(dim: tuple[int, ...]) -> int:
+    sizes = dim[1 : dim[0] + 1]
+    # Axes beyond the fourth hold what is said of one voxel, such as a vector.
+    return max(1, sizes[3]) if len(sizes) >= 4 and all(size == 1 for size in sizes[4:]) else 1
+
+
+def check_voxels(path: Path, largest: int, volume: int = 0) -> None:
     """Refuse a NIfTI file that SimpleITK would read with zeros in the place of voxels, or with too many of them.
 
     Parameters
@@ -89,33 +111,45 @@ def check_voxels(path: Path, largest: int) -> None:
         The file.
     largest
         Bytes of voxels that are read at most.
+    volume
+        Which volume of a 4D file is to be read.
 
     Raises
     ------
     InputError
-        If voxels are missing, NaN or infinite, they are more than ``largest``, a compressed file is damaged, or the
-        file is not a NIfTI file.
+        If voxels are missing, those to be read are NaN, infinite or more than ``largest``, a compressed file is
+        damaged, or the file is not a NIfTI file.
     """
     try:
         with _open(path) as file:
             order, dim, datatype, bits, offset = _layout(file.read(_HEADER_BYTES_2), path.name)
             needed = int(np.prod(dim[1 : dim[0] + 1], dtype=float) * bits / 8)
-            if needed > largest:
-                raise InputError(too_large(path.name, needed, largest))
+            one = needed // _volumes(dim)
+            if one > largest:
+                raise InputError(too_large(path.name, one, largest))
             if not 0 <= offset <= _LARGEST_OFFSET:
                 raise ValueError("voxels cannot lie there")  # noqa: TRY301 - told with the others
             file.seek(offset)
-            length, bad = _count(file, needed, largest, f"{order}{_FLOATS[datatype]}" if datatype in _FLOATS else None)
+            length, bad = _count(
+                file,
+                (volume * one, (volume + 1) * one),
+                needed + largest,
+                f"{order}{_FLOATS[datatype]}" if datatype in _FLOATS else None,
+            )
     except (EOFError, ValueError, OverflowError, gzip.BadGzipFile, zlib.error) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path.name} is damaged or incomplete; copy or export it again.") from error
+        raise InputError(_damaged(path)) from error
     if length < needed:
         raise InputError(f"{path.name} is incomplete ({length} of {needed} bytes); copy or export it again.")
     if bad:
         raise InputError(
             f"{path.name} holds {bad} values that are NaN or infinite. Replace them, for instance by the value of air."
         )
+
+
+def _damaged(path: Path) -> str:
+    return f"{path.name} is damaged or incomplete; copy or export it again."
 
 
 def too_large(name: str, size: int, largest: int) -> str:
@@ -129,19 +163,22 @@ def _not_nifti(name: str) -> str:
     return f"{name} is not a NIfTI file, though its name says so; give the original file."
 
 
-def _count(file: gzip.GzipFile | BufferedReader, needed: int, largest: int, dtype: str | None) -> tuple[int, int]:
-    """Count bytes and, among the first ``needed``, values that are not finite, to the file's end.
+def _count(
+    file: gzip.GzipFile | BufferedReader, part: tuple[int, int], most: int, dtype: str | None
+) -> tuple[int, int]:
+    """Count bytes to the file's end and, in the part between two of them, values that are not finite.
 
     At the end of a compressed file its checksum is compared.
     """
     length = bad = 0
     while block := file.read(_BLOCK):
-        voxels = block[: max(0, needed - length)]
+        # The first byte of a block is the first of a value, because all blocks but the last are as long.
+        voxels = block[max(0, part[0] - length) : max(0, part[1] - length)]
         if dtype is not None:
             values = np.frombuffer(voxels, dtype, len(voxels) // np.dtype(dtype).itemsize)
             bad += int(values.size - np.count_nonzero(np.isfinite(values)))
         length += len(block)
-        if length > needed + largest:  # nobody waits for the end of a file that was made to have none
+        if length > most:  # nobody waits for the end of a file that was made to have none
             break
     return length, bad
 
@@ -169,8 +206,17 @@ def _fitting(value: float, form: str) -> float:
     return int(value) if 0 <= value < 1 << (8 * struct.calcsize(form) - 1) else 0
 
 
-def as_nifti_1(path: Path, target: Path) -> None:
-    """Rewrite a NIfTI-2 file as an uncompressed NIfTI-1 file with the same voxels, in the same place.
+def as_nifti_1(path: Path, target: Path, volume: int = 0) -> None:
+    """Rewrite a file of NIfTI-1 or 2 as an uncompressed 3D NIfTI-1 file with the same voxels, in the same place.
+
+    Parameters
+    ----------
+    path
+        The file; its voxels were checked.
+    target
+        The file to write.
+    volume
+        Which volume of a 4D file is taken.
 
     Raises
     ------
@@ -181,9 +227,13 @@ def as_nifti_1(path: Path, target: Path) -> None:
     with _open(path) as source, target.open("wb") as file:
         header = source.read(_HEADER_BYTES_2)
         order, dim, datatype, bits, offset = _layout(header, path.name)
+        if _volumes(dim) > 1:
+            dim = (3, *dim[1:4], 1, 1, 1, 1)
         if not all(0 <= size < 1 << 15 for size in dim):
             raise InputError(f"{path.name} has sides of {max(dim[1:])} voxels; at most 32767 can be read: crop it.")
-        slope, intercept = (_fitting(value, "f") for value in _unpack(header, order, _VOXELS_2[-1]))
+        is_second = _byte_order(header, _HEADER_BYTES_2) is not None
+        scaling = (_VOXELS_2 if is_second else _VOXELS)[-1]
+        slope, intercept = (_fitting(value, "f") for value in _unpack(header, order, scaling))
         # Without a number there is nothing to scale.
         scale = (slope, intercept) if np.isfinite([slope, intercept]).all() else (1.0, 0.0)
         new = bytearray(_HEADER_BYTES + 4)
@@ -192,8 +242,11 @@ def as_nifti_1(path: Path, target: Path) -> None:
         for (place, form), values in zip(_VOXELS, (dim, (datatype,), (bits,), (float(len(new)),), scale), strict=True):
             struct.pack_into(f"={form}", new, place, *values)
         file.write(new)
-        source.seek(offset)
-        shutil.copyfileobj(source, file, _BLOCK)
+        left = int(np.prod(dim[1 : dim[0] + 1], dtype=float) * bits / 8)
+        source.seek(offset + volume * left)
+        while left and (block := source.read(min(left, _BLOCK))):
+            file.write(block)
+            left -= len(block)
     if (order == "<") != (sys.byteorder == "little"):
         _swap(target, bits // 8)
     repeat_geometry(target, entries)

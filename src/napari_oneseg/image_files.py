@@ -1,0 +1,186 @@
+"""Images from NIfTI, NRRD and MetaImage files, as SimpleITK has them: one complete 3D image, or a sentence why not.
+
+What SimpleITK does not notice, or notices too late, is compared before it reads the file.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from napari_oneseg.dicom_series import LARGEST
+from napari_oneseg.errors import InputError
+from napari_oneseg.gdcm import quiet
+from napari_oneseg.metaimage import check_meta_image
+from napari_oneseg.nifti import as_nifti_1, check_voxels, count_volumes, is_nifti, is_nifti_2, too_large
+from napari_oneseg.nrrd import check_nrrd, listed_volumes
+from napari_oneseg.volume import SHEARED
+
+__all__ = ["READABLE", "count_frames", "known_suffix", "read_image"]
+
+READABLE = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
+"""Endings of files that can be read; a folder is read as a DICOM series."""
+
+SAVE_ONE = "save one of its volumes as a file of its own"
+CHOOSE_ONE = "choose one of its volumes with --frame, 0 to {last}"
+
+
+def known_suffix(path: Path, known: tuple[str, ...] = READABLE) -> str | None:
+    """Return which of the known endings a file has, whatever its case."""
+    return next((suffix for suffix in known if path.name.lower().endswith(suffix)), None)
+
+
+def count_frames(path: Path) -> int:
+    """Return how many volumes a file holds: 1, or as many as a 4D image has.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, or its header is damaged.
+    """
+    suffix = _checked_suffix(path)
+    if is_nifti(path):
+        return count_volumes(path)
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    _check_header(path, suffix)
+    _read_information(reader, path.name, suffix)
+    size = reader.GetSize()
+    return int(size[3]) if len(size) == 4 else _volumes_listed(reader, path, suffix)
+
+
+def read_image(path: Path, frame: int | None = None, several: str = SAVE_ONE) -> sitk.Image:
+    """Read a file as one 3D image with one real value per voxel.
+
+    Parameters
+    ----------
+    path
+        The file, ending in one of :data:`READABLE`.
+    frame
+        Which volume of a 4D image, from 0 on.
+    several
+        What is to be done where it is needed, but not given.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, or it is not one complete 3D image; if there is no such volume in it.
+    """
+    suffix = _checked_suffix(path)
+    _check_header(path, suffix)
+    if not is_nifti(path):
+        return _read(path, path.name, suffix, frame, several)
+    volumes = count_volumes(path)
+    chosen = _chosen(path.name, volumes, frame, several)
+    check_voxels(path, LARGEST, chosen)
+    if volumes == 1 and not is_nifti_2(path):
+        return _read(path, path.name, suffix, frame, several)
+    with tempfile.TemporaryDirectory(prefix="oneseg-") as folder:
+        plain = Path(folder) / "plain.nii"
+        as_nifti_1(path, plain, chosen)
+        return _read(plain, path.name, suffix, 0, several)
+
+
+def _checked_suffix(path: Path) -> str:
+    if not path.exists():
+        raise InputError(f"There is no file {path}; check the path.")
+    suffix = known_suffix(path)
+    if path.is_dir() or suffix is None:
+        raise InputError(
+            f"{path.name} cannot be read: a file ending in {', '.join(READABLE)} was expected. "
+            "For a DICOM scan give the folder that holds the files of its series."
+        )
+    if not os.access(path, os.R_OK):
+        raise InputError(f"{path} cannot be read: there is no permission to; copy it or change its permissions.")
+    if path.stat().st_size == 0:
+        raise InputError(f"{path.name} is empty (0 bytes); copy or export it again.")
+    return suffix
+
+
+def _check_header(path: Path, suffix: str) -> None:
+    if suffix in (".mha", ".mhd"):
+        check_meta_image(path)
+    if suffix in (".nrrd", ".nhdr"):
+        check_nrrd(path, LARGEST)
+
+
+def _read(path: Path, name: str, suffix: str, frame: int | None, several: str) -> sitk.Image:
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    _read_information(reader, name, suffix)
+    listed = _volumes_listed(reader, path, suffix)
+    size = reader.GetSize()
+    chosen = _chosen(name, size[3] if len(size) == 4 else listed, frame, several)
+    _check_kind(reader, name, listed)
+    if len(size) == 4:
+        reader.SetExtractIndex([0, 0, 0, chosen])
+        reader.SetExtractSize([*size[:3], 0])
+    try:
+        with quiet():
+            image = reader.Execute()
+    except RuntimeError as error:
+        raise InputError(f"{name} cannot be read: {_reason(str(error), suffix)}.") from error
+    one: sitk.Image = sitk.VectorIndexSelectionCast(image, chosen) if listed > 1 else image
+    return one
+
+
+def _read_information(reader: sitk.ImageFileReader, name: str, suffix: str) -> None:
+    try:
+        with quiet():
+            reader.ReadImageInformation()
+    except RuntimeError as error:
+        raise InputError(f"{name} cannot be read: {_reason(str(error), suffix)}.") from error
+
+
+def _volumes_listed(reader: sitk.ImageFileReader, path: Path, suffix: str) -> int:
+    """Return how many volumes SimpleITK takes for the values of one voxel."""
+    volumes = listed_volumes(path) if suffix in (".nrrd", ".nhdr") else 1
+    return volumes if volumes == reader.GetNumberOfComponents() else 1
+
+
+def _chosen(name: str, volumes: int, frame: int | None, several: str) -> int:
+    """Return which of several volumes is meant."""
+    if volumes > 1 and frame is None:
+        raise InputError(
+            f"{name} has 4 dimensions ({volumes} volumes, as in a time series); a 3D scan was expected: "
+            f"{several.format(last=volumes - 1)}."
+        )
+    if frame is not None and not 0 <= frame < volumes:
+        there = f"volumes 0 to {volumes - 1}" if volumes > 1 else "one volume, number 0"
+        raise InputError(f"There is no volume {frame} in {name}, which holds {there}.")
+    return frame or 0
+
+
+def _check_kind(reader: sitk.ImageFileReader, name: str, listed: int) -> None:
+    """Refuse what is not one grey value per voxel of a 3D grid, before its voxels are read."""
+    size = reader.GetSize()
+    if len(size) > 4:
+        raise InputError(f"{name} has {len(size)} dimensions; a 3D scan was expected: {SAVE_ONE}.")
+    if len(size) < 3:
+        raise InputError(f"{name} is a single 2D image; a 3D scan was expected: give the whole series.")
+    if reader.GetPixelID() in (sitk.sitkComplexFloat32, sitk.sitkComplexFloat64):
+        raise InputError(f"{name} holds complex numbers; real grey values were expected: save the magnitude.")
+    components = reader.GetNumberOfComponents()
+    if components > 1 and components != listed:
+        raise InputError(
+            f"{name} has {components} values per voxel (a colour or vector image); a scan with one grey value per "
+            "voxel was expected."
+        )
+    value = sitk.Image([1] * 3, reader.GetPixelID(), components if components > 1 else 0)
+    voxels = int(np.prod(size, dtype=float)) * components * value.GetSizeOfPixelComponent()
+    if voxels > LARGEST:
+        raise InputError(too_large(name, voxels, LARGEST))
+
+
+def _reason(message: str, suffix: str) -> str:
+    """Say in plain words why SimpleITK refused a file."""
+    if "orthonormal" in message:
+        return f"{SHEARED}, for instance with nibabel.processing.resample_to_output in Python"
+    if "Unable to determine ImageIO" in message:
+        return f"its content is not what its ending ({suffix}) says; give the original file or export it again"
+    beside = ", or the data file that belongs to it is missing" if suffix in (".nhdr", ".mhd") else ""
+    return f"it is damaged or incomplete{beside}; copy or export it again"
