@@ -20,33 +20,27 @@ _ENDING = ".lock"
 
 
 class Claims:
-    """The claims of one window on the scans of a study; it holds one at a time.
+    """The claims of one window on scans of a study.
 
     Parameters
     ----------
     results
         The study's folder for results.
-
-    Attributes
-    ----------
-    name
-        The scan that is held, None where none is.
     """
 
     def __init__(self, results: Path) -> None:
         self._folder = results / _FOLDER
-        self._lock: int | None = None
-        self.name: str | None = None
+        self._held: dict[str, int] = {}
 
     def take(self, name: str) -> bool:
-        """Claim a scan, and give back the one that was held; return False, and keep that one, if another window has it.
+        """Claim a scan; return False if another window holds it.
 
         Raises
         ------
         OutputError
             If the folder for results cannot be written.
         """
-        if name == self.name:
+        if name in self._held:
             return True
         path = self._path(name)
         try:
@@ -61,19 +55,17 @@ class Claims:
             ) from error
         if lock is None:
             return False
-        self.give_back()
-        self._lock, self.name = lock, name
+        self._held[name] = lock
         return True
 
-    def give_back(self) -> None:
-        """Let other windows have the scan that is held."""
-        if self._lock is not None:
-            release(self._lock)
-        self._lock, self.name = None, None
+    def give_back(self, but: str | None = None) -> None:
+        """Let other windows have all that is held, but for one scan."""
+        for name in self._held.keys() - {but}:
+            release(self._held.pop(name))
 
     def held_elsewhere(self, names: Iterable[str]) -> frozenset[str]:
         """Return those of some scans that other windows hold."""
-        return frozenset(name for name in names if name != self.name and is_held(self._path(name)))
+        return frozenset(name for name in names if name not in self._held and is_held(self._path(name)))
 
     def latest(self) -> list[str]:
         """Return the scans that were ever claimed, the last one first."""

@@ -94,6 +94,16 @@ class Asking(QWidget):
             return None
         return path
 
+    def for_table(self, proposed: Path) -> Path | None:
+        """Ask for the name of a CSV file; one that exists is replaced only if the user says so."""
+        name, kind = QFileDialog.getSaveFileName(self.window(), "Save summary", str(proposed), "Tables (*.csv)")
+        if not name:
+            return None
+        path = with_ending(Path(name), kind)
+        if str(path) != name and path.exists() and not self.is_sure(f"{path.name} exists already. Replace it?"):
+            return None
+        return path
+
     def which(self, question: str, choices: Sequence[str]) -> int | None:
         """Return which of several the user wants."""
         text, sure = QInputDialog.getItem(self.window(), "OneSeg", question, list(choices), 0, editable=False)

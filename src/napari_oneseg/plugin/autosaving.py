@@ -110,6 +110,24 @@ class Autosaver(QObject):
         if saved is not None and self.enabled:
             self._opened_store().save(saved)
 
+    def let_go(self, scan: str) -> None:
+        """Delete what was kept of a scan that was closed: it is safe elsewhere."""
+
+        def forget(_: object = None) -> None:
+            session = self._controller.session
+            if session is None or session.volume.content_hash != scan:
+                self._lane.submit(Job(lambda _: self._opened_store().discard(scan), on_error=self.failed.emit))
+
+        # Its last results may be waiting to be written.
+        self._slow_lane.submit(Job(lambda _: None, forget))
+
+    def end_without(self, scan: str) -> None:
+        """End before this returns, and keep nothing of a scan: it is safe elsewhere."""
+        self.enabled = False
+        self.save_now()
+        if self._store is not None:
+            self._store.discard(scan)
+
     def close(self) -> None:
         """Save, and let go of the files."""
         self.save_now()

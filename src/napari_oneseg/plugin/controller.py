@@ -63,6 +63,8 @@ class Controller(QObject):
     """A sentence for the user, with its level: info, warning or error."""
     opened = Signal()
     """A scan is ready."""
+    not_opened = Signal(str)
+    """A scan could not be opened: why, or nothing where the user has stopped it."""
     worked = Signal()
     """Something was made that is to be kept."""
     styled = Signal()
@@ -159,7 +161,12 @@ class Controller(QObject):
             self.opened.emit()
             self.changed.emit()
 
-        self._do("open", lambda report: work.open_scan(snapshot, axis, self.device, self.weights, kept, report), done)
+        def stopped() -> None:
+            self.not_opened.emit("")
+            self.changed.emit()
+
+        job = partial(work.open_scan, snapshot, axis, self.device, self.weights, kept)
+        self._do("open", job, done, stopped=stopped)
 
     def close(self) -> None:
         """Close the scan; nothing that was under way for it is answered any more."""
@@ -424,6 +431,10 @@ class Controller(QObject):
             self._drop()
         return True
 
+    def pause(self) -> None:
+        """Stop a propagation under way at once; the slices that are ready are kept."""
+        self._stop_propagation(keep=True)
+
     def cancel(self) -> None:
         """Stop what is being done; slices that are ready are kept."""
         self._foreground.cancel()
@@ -537,6 +548,8 @@ class Controller(QObject):
         def failed(sentence: str) -> None:
             self._drop()
             self.said.emit(sentence, "error")
+            if doing == "open":
+                self.not_opened.emit(sentence)
             self.changed.emit()
 
         self._foreground.do(doing, job, done, item, stopped or self.changed.emit, failed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 import weakref
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +44,10 @@ class Opener(QObject):
 
     said = Signal(str, str)
     changed = Signal()
+    left = Signal(object, object)
+    """A scan is being left: its layer, and the work on it, None where nothing was made."""
+    not_opened = Signal(str)
+    """What was to be opened was not: why, or nothing where the user did not want it after all."""
 
     def __init__(
         self,
@@ -65,13 +69,21 @@ class Opener(QObject):
         self._axes: dict[int, int | None] = {}
         self._paths: weakref.WeakKeyDictionary[Layer, Path] = weakref.WeakKeyDictionary()
         self._labels: Labels | None = None
-        self._resuming = False
+        self._resuming = self._removing = False
+        self.decide: Callable[[Found], bool | None] = lambda _: None
+        """Whether earlier work that was found is taken up or left alone; None to ask the user."""
         self.window = ""
         """The window that was chosen."""
         self.note = ""
         """What is to be told of the file once it is open, such as slices that are missing."""
         controller.opened.connect(self._opened)
+        controller.not_opened.connect(self.not_opened)
         link.layers_changed.connect(self._layers_changed)
+
+    @property
+    def layer(self) -> Image | None:
+        """The layer of the open scan, or of the one that is being opened."""
+        return self._layer
 
     # Where scans come from -----------------------------------------------------------------------------------------
 
@@ -83,12 +95,20 @@ class Opener(QObject):
         active = self._link.viewer.layers.selection.active
         self.open_layer(active if isinstance(active, Image) and active in scans else scans[-1])
 
-    def open_path(self, path: Path) -> None:
-        """Read a file, or a folder of DICOM files, and open it; of several series the user chooses one."""
+    def open_path(self, path: Path, axis: int | None = None) -> None:
+        """Read a file, or a folder of DICOM files, and open it; of several series the user chooses one.
+
+        Parameters
+        ----------
+        path
+            The file or folder.
+        axis
+            The axis of the slices; by default that of the largest spacing.
+        """
         if self._reading is not None:
             self._reading.forget()
         if not path.is_dir():
-            self._read(path)
+            self._read(path, None, axis)
             return
 
         def look(_: object) -> list[Series]:
@@ -104,13 +124,15 @@ class Opener(QObject):
                 chosen = self._asking.which("The folder holds several scans. Open:", names)
                 self.changed.emit()
                 if chosen is not None:
-                    self._read(path, usable[chosen])
+                    self._read(path, usable[chosen], axis)
+                else:
+                    self.not_opened.emit("")
             else:
-                self._read(path)
+                self._read(path, None, axis)
 
         self._begin(Job(look, done, on_error=self._not_read, name="list"))
 
-    def _read(self, path: Path, series: Series | None = None) -> None:
+    def _read(self, path: Path, series: Series | None, axis: int | None) -> None:
         def read(_: object) -> tuple[Any, str]:
             from napari_oneseg.io import read_volume
             from napari_oneseg.plugin.scan_layer import scan_layer_data
@@ -127,7 +149,7 @@ class Opener(QObject):
             self._paths[layer] = path
             self._link.viewer.add_layer(layer)
             self._reading = None
-            self.open_layer(layer)
+            self.open_layer(layer, axis)
 
         self._begin(Job(read, done, on_error=self._not_read, name="read"))
 
@@ -138,6 +160,7 @@ class Opener(QObject):
     def _not_read(self, sentence: str) -> None:
         self._reading = None
         self.said.emit(sentence, "error")
+        self.not_opened.emit(sentence)
         self.changed.emit()
 
     def open_key(self, key: object) -> None:
@@ -152,6 +175,7 @@ class Opener(QObject):
             snapshot = describe_layer(layer)
         except InputError as error:
             self.said.emit(str(error), "error")
+            self.not_opened.emit(str(error))
             return
         self._leave()
         self._layer = layer
@@ -178,6 +202,17 @@ class Opener(QObject):
         if self._layer is not None:
             self.open_layer(self._layer, self._axis)
 
+    def remove(self, layers: Iterable[Layer]) -> None:
+        """Let go of the open scan, and take layers out of the viewer; no other scan is opened in its place."""
+        self._leave()
+        self._layer, self._axis = None, None
+        self._controller.close()
+        self._removing = True
+        for layer in layers:
+            if layer in self._link.viewer.layers:
+                self._link.viewer.layers.remove(layer)
+        self._removing = False
+
     # Opening -------------------------------------------------------------------------------------------------------
 
     def _leave(self) -> None:
@@ -190,6 +225,8 @@ class Opener(QObject):
         if saved is not None and opened is not None and self._layer is not None:
             kept = weakref.ref(labels) if labels is not None else None
             self._left[id(self._layer), opened.session.volume.axis] = _Left(saved, self._controller.extras(), kept)
+        if self._layer is not None:
+            self.left.emit(self._layer, saved)
         self._painter.release()
         self._link.follow(None, None)
         self.window = ""
@@ -238,6 +275,11 @@ class Opener(QObject):
         def resume() -> None:
             self._saver.load(found, lambda saved: self._resume(saved, found), self._failed)
 
+        wanted = self.decide(found)
+        if wanted:
+            resume()
+        if wanted is not None:
+            return
         self._asking.offer(text, resume, lambda: self._saver.discard(found))
 
     def _failed(self, sentence: str) -> None:
@@ -261,7 +303,7 @@ class Opener(QObject):
             self.said.emit("The scan was removed; the work on it is kept, and offered when you open it again.", "info")
         present = set(map(id, layers))
         self._left = {key: left for key, left in self._left.items() if key[0] in present}
-        if self._layer is None and self._reading is None:
+        if self._layer is None and self._reading is None and not self._removing:
             self.open_what_is_there()
         self.changed.emit()
 

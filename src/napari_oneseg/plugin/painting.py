@@ -38,6 +38,7 @@ class Painter(QObject):
         self._controller, self._link = controller, link
         self._binding: LabelsBinding | None = None
         self._used: weakref.WeakSet[Labels] = weakref.WeakSet()
+        self._made: weakref.WeakSet[Labels] = weakref.WeakSet()
         self.keys: Mapping[str, Callable[[], None]] = {}
         """Keys that the layer gets, and what they do."""
         controller.slices_changed.connect(self._write)
@@ -48,6 +49,11 @@ class Painter(QObject):
     def layer(self) -> Labels | None:
         """The layer that is painted on."""
         return self._binding.layer if self._binding else None
+
+    @property
+    def made_layer(self) -> Labels | None:
+        """The layer that is painted on, if it was made here, and is not the user's."""
+        return self.layer if self.layer in self._made else None
 
     # The layer -----------------------------------------------------------------------------------------------------
 
@@ -60,6 +66,7 @@ class Painter(QObject):
         active = self._link.viewer.layers.selection.active
         if layer is None or layer not in self._link.label_layers():
             layer = self._link.add_labels(f"{scan.name} labels")
+            self._made.add(layer)
         # Before it is tied to the scan: else what is missing in it would be taken for erased.
         slices = np.moveaxis(layer.data, scan.shown.axis, 0)
         for index in range(table.n_slices):

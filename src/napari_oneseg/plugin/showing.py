@@ -77,6 +77,7 @@ class Showing(QObject):
         for name, state in steps.items():
             self._set(getattr(widget.view, name).set_state, state)
         widget.learner.present(widget.view.adapt, self._set)
+        widget.studier.present(widget.view.study, self._set)
         if widget.controller.doing == "propagate":
             self._refresh_strip()
 

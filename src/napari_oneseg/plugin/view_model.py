@@ -9,7 +9,17 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Choice", "Colour", "LabelRow", "ReviewState", "SliceRow", "StepState", "StripData"]
+__all__ = [
+    "Choice",
+    "Colour",
+    "LabelRow",
+    "ReviewState",
+    "SliceRow",
+    "StepState",
+    "StripData",
+    "StudyRow",
+    "StudyState",
+]
 
 Colour = tuple[float, float, float, float]
 """Red, green, blue, opacity, each 0 to 1."""
@@ -105,6 +115,69 @@ class ReviewState:
     hint: str = ""
     undo: str = ""
     redo: str = ""
+
+
+@dataclass(frozen=True)
+class StudyRow:
+    """One scan of a study.
+
+    Attributes
+    ----------
+    name
+        What it is called.
+    status
+        How far it is, in one or two words.
+    slices, minutes
+        Slices painted, and time worked on it, as texts; empty where there are none.
+    tip
+        What else there is to say, such as why it failed.
+    finished
+        Whether nothing is to be done on it any more.
+    """
+
+    name: str
+    status: str
+    slices: str = ""
+    minutes: str = ""
+    tip: str = ""
+    finished: bool = False
+
+
+@dataclass(frozen=True)
+class StudyState:
+    """What the study panel shows.
+
+    Attributes
+    ----------
+    title
+        What the study is called.
+    summary
+        How far it is, such as "3 of 18 finished".
+    rows
+        The scans.
+    here
+        The scan at hand, None where none is.
+    text
+        One line on it, or on what is going on.
+    problem
+        Why it could not be opened; empty where it could.
+    notes
+        The user's notes on it.
+    can_finish
+        Whether it is open, so that it can be done.
+    is_busy
+        Whether something is going on that has to be waited for.
+    """
+
+    title: str = ""
+    summary: str = ""
+    rows: tuple[StudyRow, ...] = ()
+    here: str | None = None
+    text: str = ""
+    problem: str = ""
+    notes: str = ""
+    can_finish: bool = False
+    is_busy: bool = False
 
 
 @dataclass(frozen=True, eq=False)

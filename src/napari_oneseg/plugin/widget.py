@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtGui import QKeySequence, QShortcut
-from qtpy.QtWidgets import QApplication, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QAbstractButton, QApplication, QVBoxLayout, QWidget
 
 from napari_oneseg.plugin.asking import Asking
 from napari_oneseg.plugin.autosaving import Autosaver
@@ -22,6 +22,7 @@ from napari_oneseg.plugin.painting import Painter
 from napari_oneseg.plugin.panels.view import OneSegView
 from napari_oneseg.plugin.settings import read_settings
 from napari_oneseg.plugin.showing import Showing
+from napari_oneseg.plugin.studying import Studier
 from napari_oneseg.plugin.viewer_link import ViewerLink
 from napari_oneseg.plugin.warming import warm_up
 from napari_oneseg.threads import wait_politely
@@ -68,6 +69,7 @@ class OneSegWidget(QWidget):
         self.opener = Opener(self.controller, self.link, self.engine, self.saver, self.painter, self.asking, self)
         self.inspector = Inspector(self.controller, self.link, self.engine, self)
         self.learner = Learner(self.controller, self.opener, self)
+        self.studier = Studier(self.controller, self.link, self.opener, self.painter, self.saver, self.asking, self)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(0)
@@ -78,6 +80,7 @@ class OneSegWidget(QWidget):
         self._closed = False
         self._connect_controller()
         self._connect_scan()
+        self._connect_study()
         self._connect_target()
         self._connect_work()
         self._connect_review()
@@ -98,7 +101,7 @@ class OneSegWidget(QWidget):
         controller.said.connect(self.view.notify)
         controller.slice_wanted.connect(self.link.go_to)
         controller.opened.connect(self._scan_opened)
-        for part in (self.opener, self.painter, self.inspector, self.learner):
+        for part in (self.opener, self.painter, self.inspector, self.learner, self.studier):
             part.said.connect(self.view.notify)
             part.changed.connect(self.showing.progressed if part is self.learner else self.showing.soon)
         self.saver.failed.connect(partial(self.view.notify, level="warning"))
@@ -117,6 +120,22 @@ class OneSegWidget(QWidget):
         panel.axis_chosen.connect(self.opener.change_axis)
         panel.device_chosen.connect(self.opener.change_device)
         panel.window_chosen.connect(self._window_chosen)
+
+    def _connect_study(self) -> None:
+        studier, panel, scan = self.studier, self.view.study, self.view.scan
+        scan.study_chosen.connect(lambda path: studier.open(Path(path)))
+        for chosen in (scan.file_chosen, scan.folder_chosen, scan.scan_chosen):
+            chosen.connect(studier.interrupted)
+        panel.previous_requested.connect(studier.previous)
+        panel.next_requested.connect(studier.next)
+        panel.done_requested.connect(studier.done)
+        panel.skip_requested.connect(studier.skip)
+        panel.scan_chosen.connect(studier.go_to)
+        panel.notes_edited.connect(studier.note)
+        panel.summary_requested.connect(studier.save_tables)
+        panel.close_requested.connect(studier.close_study)
+        for button in self.view.findChildren(QAbstractButton):
+            button.clicked.connect(studier.touch)
 
     def _connect_target(self) -> None:
         controller, panel = self.controller, self.view.target
@@ -293,7 +312,9 @@ class OneSegWidget(QWidget):
         """Ask before the window closes over work that was not exported."""
         if event.type() == QEvent.Type.Close and watched is self.window() and not self._closed:
             self.painter.compare()
-            if self.controller.has_unsaved_work and not self.asking.may_close():
+            # What belongs to a study is kept in it.
+            asked = self.controller.has_unsaved_work and not self.studier.is_open
+            if asked and not self.asking.may_close():
                 event.ignore()
                 return True
         return super().eventFilter(watched, event)
@@ -321,6 +342,8 @@ class OneSegWidget(QWidget):
         self._closed = True
         self.showing.close()
         self.painter.compare()
+        self.view.study.flush_notes()
+        self.studier.close()
         self.learner.close()
         self.engine.close()
         self._warmer.close()

@@ -26,10 +26,10 @@ class StepHeader(QAbstractButton):
 
     The badge tells the state by shape as well as by colour: a ring with the number (faint: not possible yet; clear:
     optional), a filled disc with the number (to do), an arc around the number (working), a check mark (done), a
-    triangle (needs attention).
+    triangle (needs attention). What is no step of the way has no number, and a ring with a list in it.
     """
 
-    def __init__(self, number: int, title: str, parent: QWidget | None = None) -> None:
+    def __init__(self, number: int | None, title: str, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._number, self._kind, self._note, self._text_shown = number, "off", "", True
         self.setText(title)
@@ -41,9 +41,11 @@ class StepHeader(QAbstractButton):
     def set_state(self, kind: str, text: str) -> None:
         """Show the kind of the state and its text."""
         self._kind, self._note = kind, text
-        self.setAccessibleName(f"Step {self._number}, {self.text()}: {WORDS[kind]}")
+        number = "" if self._number is None else f"Step {self._number}, "
+        title = self.text() if self._number is None else f"{self.text()}: {WORDS[kind]}"
+        self.setAccessibleName(f"{number}{title}")
         self.setAccessibleDescription(text)
-        self.setToolTip(f"{self.text()}: {WORDS[kind]}" + (f"\n{text}" if text else ""))
+        self.setToolTip(title + (f"\n{text}" if text else ""))
         self.update()
 
     def set_text_shown(self, shown: bool) -> None:
@@ -133,7 +135,8 @@ class StepHeader(QAbstractButton):
             painter.setPen(QPen(_faint(ink, 0.45 if off else 0.9), 1.2))
             painter.drawEllipse(ring)
             painter.setPen(_faint(ink, 0.6) if off else ink)
-        painter.drawText(box, Qt.AlignmentFlag.AlignCenter, str(self._number))
+        mark = "\N{IDENTICAL TO}" if self._number is None else str(self._number)
+        painter.drawText(box, Qt.AlignmentFlag.AlignCenter, mark)
 
     def _draw_fold_mark(self, painter: QPainter, at: QPointF, ink: QColor) -> None:
         painter.setPen(QPen(_faint(ink, 0.7), 1.6, Qt.PenStyle.SolidLine, Qt.PenCapStyle.RoundCap))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QFileDialog, QFormLayout, QHBoxLayout, QWidget
+from qtpy.QtWidgets import QFileDialog, QFormLayout, QHBoxLayout, QMenu, QPushButton, QWidget
 
 from napari_oneseg.plugin.panels.look import ActionButton, ChoiceBox, OneLine
 from napari_oneseg.plugin.panels.step import Step
@@ -21,6 +21,8 @@ class ScanPanel(Step):
 
     file_chosen = Signal(str)
     folder_chosen = Signal(str)
+    study_chosen = Signal(str)
+    """A folder of scans, or a CSV file that lists them."""
     scan_chosen = Signal(object)
     axis_chosen = Signal(object)
     window_chosen = Signal(object)
@@ -33,6 +35,12 @@ class ScanPanel(Step):
         self.file_button.clicked.connect(self._choose_file)
         self.folder_button.clicked.connect(self._choose_folder)
         self.main_action = self.file_button
+        self.study_button = QPushButton("Open study…")
+        self.study_button.setToolTip("Work through many scans, one after the other; where you stop, you go on later.")
+        menu = QMenu(self.study_button)
+        menu.addAction("Folder of scans…", lambda: self._choose_study(self.ask_for_study_folder()))
+        menu.addAction("Table of scans (CSV)…", lambda: self._choose_study(self.ask_for_study_table()))
+        self.study_button.setMenu(menu)
         buttons = QHBoxLayout()
         buttons.addWidget(self.file_button, 2)
         buttons.addWidget(self.folder_button, 3)
@@ -56,6 +64,7 @@ class ScanPanel(Step):
         form.addRow("", self.meaning)
         self._form = form
         self.rows.addLayout(buttons)
+        self.rows.addWidget(self.study_button)
         self.rows.addWidget(self.choices)
         self.set_scans((), None)
         self.set_devices((), None, "")
@@ -87,6 +96,18 @@ class ScanPanel(Step):
     def ask_for_folder(self) -> str:
         """Let the user choose a folder; empty where he did not."""
         return str(QFileDialog.getExistingDirectory(self, "Open a DICOM folder"))
+
+    def ask_for_study_folder(self) -> str:
+        """Let the user choose a folder of scans; empty where he did not."""
+        return str(QFileDialog.getExistingDirectory(self, "Open a study: a folder of scans"))
+
+    def ask_for_study_table(self) -> str:
+        """Let the user choose a table of scans; empty where he did not."""
+        return str(QFileDialog.getOpenFileName(self, "Open a study: a table of scans", "", "Tables (*.csv)")[0])
+
+    def _choose_study(self, path: str) -> None:
+        if path:
+            self.study_chosen.emit(path)
 
     def _choose_file(self) -> None:
         if path := self.ask_for_file():

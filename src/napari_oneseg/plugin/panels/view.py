@@ -27,6 +27,7 @@ from napari_oneseg.plugin.panels.propagate import PropagatePanel
 from napari_oneseg.plugin.panels.review import ReviewPanel
 from napari_oneseg.plugin.panels.scan import ScanPanel
 from napari_oneseg.plugin.panels.step import Step
+from napari_oneseg.plugin.panels.study import StudyPanel
 from napari_oneseg.plugin.panels.suggest import SuggestPanel
 from napari_oneseg.plugin.panels.target import TargetPanel
 from napari_oneseg.plugin.strip import SliceStrip
@@ -46,6 +47,7 @@ class OneSegView(QWidget):
         self.setStyleSheet(STYLE)
         self.strip = SliceStrip()
         self.messages = MessageBar()
+        self.study = StudyPanel()
         self.scan = ScanPanel()
         self.target = TargetPanel()
         self.suggest = SuggestPanel()
@@ -61,6 +63,7 @@ class OneSegView(QWidget):
         rows = QVBoxLayout(column)
         rows.setContentsMargins(2, 2, 2, 8)
         rows.setSpacing(4)
+        rows.addWidget(self.study)
         for step in self.steps:
             rows.addWidget(step)
             step.turned_ready.connect(self._lead_to_ready)
