@@ -10,11 +10,13 @@ import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
 import typer
 from numpy.typing import NDArray
+from pydicom.dataset import Dataset
 from typer.testing import CliRunner, Result
 
 from napari_oneseg import __version__
@@ -29,6 +31,7 @@ from napari_oneseg.files import replacing
 from napari_oneseg.io import read_labels, read_volume, write_image, write_labels
 from napari_oneseg.session import OneSegSession
 from napari_oneseg.volume import Volume
+from tests.dicom_files import UID, grey, put_pixels, save_series
 
 COMMANDS = ("suggest", "propagate", "evaluate", "demo", "adapt", "train", "info")
 SHAPE = (10, 40, 48)
@@ -444,6 +447,64 @@ def test_propagate_along_another_axis(case: dict[str, Path], weights: Path) -> N
 
 
 # evaluate ------------------------------------------------------------------------------------------------------------
+
+
+def in_time(path: Path, frame: int) -> Path:
+    """A scan as volume number ``frame`` of three, by nibabel."""
+    scan = nib.load(path)
+    noise = np.random.default_rng(0).normal(0, 1, (*scan.shape, 3)).astype(np.float32)
+    noise[..., frame] = scan.get_fdata()
+    nib.save(nib.Nifti1Image(noise, scan.affine), path.with_name("series.nii.gz"))
+    return path.with_name("series.nii.gz")
+
+
+def test_a_volume_of_a_time_series_is_chosen(case: dict[str, Path], weights: Path) -> None:
+    out, report = case["scan"].with_name("out.nii.gz"), case["scan"].with_name("out.json")
+    run(*propagate(case, weights, "--report", report))
+    expected, plain = labels_written(case), json.loads(report.read_text())
+    case["scan"] = in_time(case["scan"], 1)
+    said = refused(*propagate(case, weights, "--overwrite"))
+    assert "4 dimensions (3 volumes" in said
+    assert "choose one of its volumes with --frame, 0 to 2" in said
+    assert "no volume 3 in series.nii.gz, which holds volumes 0 to 2" in refused(
+        *propagate(case, weights, "--overwrite", "--frame", 3)
+    )
+    run(*propagate(case, weights, "--overwrite", "--frame", 1, "--report", report))
+    written = nib.load(out)
+    assert written.header["dim"].tolist()[:5] == [3, *expected.shape[::-1], 1]
+    np.testing.assert_array_equal(np.asarray(written.dataobj).T, expected)
+    assert (plain["scan"].get("frame"), json.loads(report.read_text())["scan"]["frame"]) == (None, 1)
+    typed = "suggest", case["scan"], "--weights", weights
+    assert "--frame, 0 to 2" in refused(*typed)
+    assert json.loads(run(*typed, "--frame", 1, "--json").stdout)["slices"] == len(expected)
+
+
+def test_evaluate_takes_the_same_volume_of_each_scan(folders: tuple[Path, Path], weights: Path) -> None:
+    images, references = folders
+    typed = "evaluate", images, references, "--weights", weights, "--json", "-"
+    expected = json.loads(run(*typed).stdout)
+    for path in sorted(images.glob("case*.nii.gz")):
+        in_time(path, 2).rename(path)
+    assert "--frame, 0 to 2" in refused(*typed)
+    found = json.loads(run(*typed, "--frame", 2).stdout)
+    cases = [[case["scores"] for case in record["results"]["1"]["cases"]] for record in (found, expected)]
+    assert cases[0] == cases[1]
+
+
+def test_a_dicom_series_is_chosen(tmp_path: Path, weights: Path) -> None:
+    heights = [3.0 * index for index in range(4)]
+
+    def large(dataset: Dataset) -> None:
+        put_pixels(dataset, grey(dataset.InstanceNumber, shape=(64, 64)))
+
+    save_series(tmp_path, heights, large, SeriesDescription="T1")
+    save_series(tmp_path, heights, large, SeriesInstanceUID=f"{UID}.2", SeriesNumber=12, SeriesDescription="T2")
+    typed = "suggest", tmp_path, "--weights", weights
+    assert "holds 2 DICOM series (7: 'T1', 4 slices; 12: 'T2', 4 slices)" in refused(*typed)
+    for choice in (12, "T2", f"{UID}.2"):
+        assert json.loads(run(*typed, "--series", choice, "--json").stdout)["slices"] == 4
+    assert "'T3' names no DICOM series" in refused(*typed, "--series", "T3")
+    assert "series, not numbered volumes" in refused(*typed, "--frame", 0)
 
 
 def test_evaluate_scores_several_numbers_of_slices(folders: tuple[Path, Path], weights: Path, tmp_path: Path) -> None:

@@ -13,7 +13,18 @@ from napari_oneseg.cli.learning import (
     retyped,
     save_training,
 )
-from napari_oneseg.cli.options import Axis, Device, Image, Json, Overwrite, Threads, WeightsFile, config_options
+from napari_oneseg.cli.options import (
+    Axis,
+    Device,
+    Frame,
+    Image,
+    Json,
+    Overwrite,
+    SeriesName,
+    Threads,
+    WeightsFile,
+    config_options,
+)
 from napari_oneseg.config import AdaptConfig
 
 __all__ = ["command"]
@@ -26,6 +37,8 @@ def command(
     adapting: AdaptConfig,
     overwrite: Overwrite = False,
     axis: Axis = None,
+    frame: Frame = None,
+    series: SeriesName = None,
     weights: WeightsFile = None,
     device: Device = "auto",
     precision: PrecisionName = "auto",
@@ -51,7 +64,7 @@ def command(
     chosen = choose_device(device)
     start = load_weights(weights)
     with progress_bar("Reading the scan"):
-        volume = read_volume(image, axis)
+        volume = read_volume(image, axis, series, frame)
     clock = time.perf_counter()
     with loss_progress("Adapting") as (progress, on_loss):
         result = adapt(volume, start, adapting, device=chosen, precision=precision, progress=progress, on_loss=on_loss)

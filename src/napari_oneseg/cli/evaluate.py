@@ -12,6 +12,7 @@ from napari_oneseg.cli.console import note, print_json, progress_bar, results_co
 from napari_oneseg.cli.options import (
     Axis,
     Device,
+    Frame,
     Overwrite,
     Threads,
     WeightsFile,
@@ -76,6 +77,7 @@ def command(
     worst: Annotated[int, typer.Option(min=1, metavar="N", help="How many of them --pictures draws.")] = 5,
     overwrite: Overwrite = False,
     axis: Axis = None,
+    frame: Frame = None,
     weights: WeightsFile = None,
     device: Device = "auto",
     threads: Threads = None,
@@ -101,7 +103,7 @@ def command(
     from napari_oneseg.session import OneSegSession
 
     organs = read_names(names) if names else {}
-    cases = find_cases(images, labels)
+    cases = find_cases(images, labels, frame)
     session = OneSegSession(weights, device, threads, propagation=propagation)
     record: dict[str, Any] = {
         "protocol": protocol,

@@ -16,10 +16,12 @@ from napari_oneseg.errors import InputError
 __all__ = [
     "Axis",
     "Device",
+    "Frame",
     "Image",
     "Json",
     "Overwrite",
     "Range",
+    "SeriesName",
     "Threads",
     "WeightsFile",
     "config_options",
@@ -36,11 +38,18 @@ Axis = Annotated[
     typer.Option(min=0, max=2, help="Slice axis: 0, 1 or 2 for z, y or x; by default that of the largest spacing."),
 ]
 Device = Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda, cuda:N or mps.")]
+Frame = Annotated[
+    int | None, typer.Option(min=0, metavar="N", help="Which volume of a 4D scan (time, diffusion), counted from 0.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text, and nothing else.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace output files that exist already.")]
 Range = Annotated[
     str | None,
     typer.Option("--range", metavar="FIRST:LAST", help="Slices to consider, both included; all by default."),
+]
+SeriesName = Annotated[
+    str | None,
+    typer.Option("--series", metavar="NAME", help="Which DICOM series of several: its number, description or UID."),
 ]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads to compute with; all cores by default.")]
 WeightsFile = Annotated[

@@ -13,10 +13,12 @@ from napari_oneseg.cli.console import Stages, print_json, results_console
 from napari_oneseg.cli.options import (
     Axis,
     Device,
+    Frame,
     Image,
     Json,
     Overwrite,
     Range,
+    SeriesName,
     Threads,
     WeightsFile,
     config_options,
@@ -68,6 +70,8 @@ def command(
     figure: Annotated[Path | None, typer.Option(metavar="OUT.png", help="Also draw a PNG of a dozen slices.")] = None,
     overwrite: Overwrite = False,
     axis: Axis = None,
+    frame: Frame = None,
+    series: SeriesName = None,
     weights: WeightsFile = None,
     device: Device = "auto",
     threads: Threads = None,
@@ -81,13 +85,15 @@ def command(
     wanted = ((output, WRITABLE), (confidence, WRITABLE), (report, (".json",)), (figure, (".png",)))
     _check_files(wanted, [image, annotation], overwrite)
 
-    from napari_oneseg.io import write_image, write_labels
+    from napari_oneseg.io import read_volume, write_image, write_labels
     from napari_oneseg.provenance import propagation_record
     from napari_oneseg.session import OneSegSession
 
     stages = Stages()
     session = OneSegSession(weights, device, threads, propagation=propagation)
-    volume, painted = _read(image, annotation, axis, chosen, whole, stages)
+    with stages.stage("read", "Reading"):
+        volume = read_volume(image, axis, series, frame)
+        painted = _read_painted(annotation, volume, chosen, whole)
     with stages.stage("features", "Computing features") as progress:
         session.set_volume(volume, progress)
     session.set_annotation(painted)
@@ -100,6 +106,8 @@ def command(
         if figure:
             _draw(figure, session, result)
     record = propagation_record(session, result, chosen, direction, stages.seconds)
+    if frame is not None:
+        record["scan"]["frame"] = frame
     record["next"] = [asdict(entry) for entry in session.suggest_next(chosen, top=NEXT)]
     if report:
         write_json(report, record)
@@ -116,28 +124,21 @@ def _check_files(wanted: tuple[tuple[Path | None, tuple[str, ...]], ...], inputs
     check_outputs(dict(files), inputs, overwrite)
 
 
-def _read(
-    image: Path,
-    annotation: Path,
-    axis: int | None,
-    slice_range: tuple[int, int] | None,
-    complete: tuple[int, ...],
-    stages: Stages,
-) -> tuple[Volume, Annotation]:
-    """Read the scan and what was painted on it, and refuse what could not be propagated in the end."""
-    from napari_oneseg.io import read_labels, read_volume
+def _read_painted(
+    annotation: Path, volume: Volume, slice_range: tuple[int, int] | None, complete: tuple[int, ...]
+) -> Annotation:
+    """Read what was painted on a scan, and refuse what could not be propagated in the end."""
+    from napari_oneseg.io import read_labels
     from napari_oneseg.screening import checked_range
     from napari_oneseg.volume import Annotation
 
-    with stages.stage("read", "Reading"):
-        volume = read_volume(image, axis)
-        labels = volume.to_slices(read_labels(annotation, volume))
+    labels = volume.to_slices(read_labels(annotation, volume))
     first, last = checked_range(slice_range, volume.n_slices)
     painted = Annotation.from_labels(labels, complete)
     held = [index for index, drawn in painted.slices.items() if drawn.any()]
     if not any(first <= index <= last for index in held):
         raise InputError(f"Nothing is painted between slices {first} and {last}; painted are {held}.")
-    return volume, painted
+    return painted
 
 
 def _draw(figure: Path, session: OneSegSession, result: Propagation) -> None:

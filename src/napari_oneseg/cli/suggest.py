@@ -8,7 +8,19 @@ from typing import Annotated
 import typer
 
 from napari_oneseg.cli.console import Stages, print_json, results_console
-from napari_oneseg.cli.options import Axis, Device, Image, Json, Overwrite, Range, Threads, WeightsFile, parse_range
+from napari_oneseg.cli.options import (
+    Axis,
+    Device,
+    Frame,
+    Image,
+    Json,
+    Overwrite,
+    Range,
+    SeriesName,
+    Threads,
+    WeightsFile,
+    parse_range,
+)
 from napari_oneseg.cli.outputs import check_outputs
 from napari_oneseg.errors import InputError
 from napari_oneseg.files import replacing
@@ -29,6 +41,8 @@ def command(
     ] = None,
     overwrite: Overwrite = False,
     axis: Axis = None,
+    frame: Frame = None,
+    series: SeriesName = None,
     weights: WeightsFile = None,
     device: Device = "auto",
     threads: Threads = None,
@@ -48,7 +62,7 @@ def command(
     session = OneSegSession(weights, device, threads)
     stages = Stages()
     with stages.stage("read", "Reading the scan"):
-        volume = read_volume(image, axis)
+        volume = read_volume(image, axis, series, frame)
     chosen = chosen and checked_range(chosen, volume.n_slices)
     clicked = clicked and checked_voxel(clicked, volume.slices.shape)
     with stages.stage("features", "Computing features") as progress:
