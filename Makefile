@@ -1,7 +1,8 @@
 PYTHON := .venv/bin/python
 ARGS ?=
 
-.PHONY: help demo test lint docs docs-links docs-made bench-ablation bench-accuracy bench-faults bench-fuzz bench-geometry bench-speed \
+.PHONY: help demo test lint docs docs-links docs-made docs-screenshots \
+        bench-ablation bench-accuracy bench-faults bench-fuzz bench-geometry bench-speed \
         release-check setup system clean
 
 help: ## Show this list.
@@ -27,6 +28,12 @@ docs-links: setup ## Try all addresses outside that the documentation names; nee
 docs-made: setup ## Renew the measured tables of README.md and the pictures of "How it works".
 	$(PYTHON) scripts/docs_hooks.py README.md
 	$(PYTHON) scripts/docs_pictures.py
+
+docs-screenshots: setup ## Photograph the tutorial anew: the end-to-end test uses the real program and takes the pictures.
+	ONESEG_E2E_PICTURES=build $(PYTHON) -m pytest tests/e2e/test_tour.py -k phantom
+	for step in 1-open 2-painted 3-propagated 4-review 5-correction 6-export; do \
+		cp build/pictures/phantom-$$step.png docs/images/tutorial-$$step.png; \
+	done
 
 bench-ablation: setup ## Measure what each part of self-learning contributes; ARGS goes to the program.
 	$(PYTHON) benchmarks/ablation.py $(ARGS)
