@@ -47,6 +47,7 @@ LAYERS = [
     "segment_codes",
     "segment_nrrd",
     "io",
+    "overview",
     "dicom_seg",
     "study_file",
     "study_scans",
@@ -68,6 +69,9 @@ LAYERS = [
     "provenance",
     "training",
     "evaluation",
+    "batch_records",
+    "batch",
+    "batch_workers",
     "cli",
     "plugin",
 ]
@@ -210,10 +214,11 @@ def test_only_file_access_and_the_baselines_know_simpleitk(file: str) -> None:
 @pytest.mark.parametrize("file", FILES)
 def test_imports_are_declared(file: str) -> None:
     always = {distribution(package) for package in packages(at_import_time(parse(file)))}
-    assert always <= declared(), "what an extra brings is imported inside the function that needs it"
+    # A kernel has to find Triton's language in its own file, which is imported where Triton is there.
+    assert always <= declared(*(["kernels"] if file == "propagation/fused_kernel.py" else [])), "what an extra brings is imported inside the function that needs it"
     # Types may come from what napari itself depends on; they cost nothing at run time.
     anywhere = {distribution(package) for package in packages(parse(file))}
-    assert anywhere <= declared("bench", "cluster")
+    assert anywhere <= declared("bench", "cluster", "kernels")
 
 
 def test_no_dependency_is_declared_in_vain() -> None:

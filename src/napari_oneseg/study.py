@@ -206,6 +206,27 @@ class Study:
                 entries[name] = entries.get(self[name].name, {}) | dict(values)
         self._take(entries)
 
+    def record_run(self, values: Mapping[str, Mapping[str, Any]], problems: Mapping[str, str]) -> None:
+        """Keep what a run over many scans has made of them, with one write.
+
+        Scans that are open become failed, and those that had failed open again; what the user has said stays.
+
+        Parameters
+        ----------
+        values
+            By scan, the fields to change, as for :meth:`record`; none where nothing was made.
+        problems
+            Why a scan failed, of those that did.
+        """
+        with self._file.changing() as entries:
+            for name, made in values.items():
+                before = entries.get(self[name].name, {})
+                status = before.get("status", "open")
+                if status in ("open", "failed"):
+                    status = "failed" if name in problems else "open"
+                entries[name] = before | dict(made) | {"status": status, "problem": problems.get(name, "")}
+        self._take(entries)
+
 
 def open_study(path: Path | str) -> Study:
     """Open a folder of scans, or a CSV file that lists them, as a study.

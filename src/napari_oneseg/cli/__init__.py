@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from napari_oneseg import __version__
-from napari_oneseg.cli import adapt, demo, evaluate, info, propagate, suggest, train
+from napari_oneseg.cli import adapt, batch, demo, evaluate, info, propagate, suggest, train
 from napari_oneseg.cli.console import OneSegGroup
 from napari_oneseg.threads import wait_politely
 
@@ -42,8 +42,9 @@ def _oneseg(
 ) -> None:
     """Label a 3D scan by painting one slice.
 
-    Slices are counted from 0 along the slice axis, as in the array. Exit codes: 0 done, 2 something that was given
-    cannot be used (one line on standard error says what), 130 stopped by Ctrl+C.
+    Slices are counted from 0 along the slice axis, as in the array. Exit codes: 0 done, 1 some scans of a
+    batch failed, 2 something that was given cannot be used (one line on standard error says what), 130 stopped by
+    Ctrl+C.
     """
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
@@ -59,6 +60,7 @@ for _name, _module in {
     "info": info,
 }.items():
     app.command(_name)(_module.command)
+app.add_typer(batch.app, name="batch")
 
 
 def main() -> None:

@@ -1,0 +1,110 @@
+"""What tells, beside a result, what it was made from: so that it is made once, and nothing else is replaced."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_oneseg.errors import InputError, OutputError
+from napari_oneseg.files import replacing
+from napari_oneseg.orientation import Orientation
+from napari_oneseg.volume import Volume
+
+__all__ = ["digest_of", "export_entry", "kept_labels", "number_or_none", "read_record", "write_record"]
+
+_BLOCK = 1 << 20
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """Return a record of an earlier run, None where there is none that is whole."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) and "made_from" in record else None
+
+
+def write_record(path: Path, record: dict[str, Any]) -> None:
+    """Write a record, and make its folder if need be; an OutputError says if that fails."""
+    _make_folder(path.parent)
+    with replacing(path) as part:
+        part.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"The folder {folder} cannot be made: {error.strerror or error}.") from error
+
+
+def kept_labels(labels: Path, record: dict[str, Any] | None, made_from: str, anew: bool) -> dict[str, Any] | None:
+    """Return what the study is to keep of labels that are there already and stay, None if they are to be made.
+
+    Nothing is replaced that was not made here, or that was changed since.
+    """
+    if not labels.exists():
+        return None
+    if record is None:  # made in the window, or elsewhere
+        return {}
+    if record["made_from"] == made_from and not anew:
+        values: dict[str, Any] = record["result"]
+        return values
+    if record["made_from"] and record["labels_sha256"] != digest_of(labels):
+        raise OutputError(f"{labels.name} was changed by hand since it was made, and is not replaced; move it away.")
+    return None
+
+
+def digest_of(path: Path) -> str:
+    """Return a hash over the content of a file, with the voxels where they lie in another one, or of all in a folder.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, or it cannot be read.
+    """
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+    elif path.suffix.lower() in (".mhd", ".nhdr"):
+        files = sorted(path.parent.glob(f"{path.stem}.*"))
+    else:
+        files = [path]
+    digest = hashlib.sha256()
+    try:
+        for file in files:
+            digest.update(f"{file.name}:{file.stat().st_size}\n".encode())
+            with file.open("rb") as stream:
+                while block := stream.read(_BLOCK):
+                    digest.update(block)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}; check the path.") from error
+    return digest.hexdigest()
+
+
+def export_entry(labels: Path, source: Volume, volume: Volume, orientation: Orientation) -> dict[str, Any]:
+    """Say how the label file lies to the scan as it was shown, in the words of the window's exports.
+
+    Slices are counted along one axis of the scan as it was shown: the file's axis "shown_axes"[slice_axis], from its
+    end where "shown_flips" says so.
+    """
+    return {
+        "file": labels.name,
+        "scan_sha256": source.content_hash,
+        "shape": list(source.array.shape),
+        "spacing_mm": [float(step) for step in source.spacing],
+        "origin_mm": [float(place) for place in source.origin],
+        "direction": np.asarray(source.direction, float).tolist(),
+        "slice_axis": volume.axis,
+        "shown_axes": list(orientation.axes),
+        "shown_flips": list(orientation.flips),
+    }
+
+
+def number_or_none(value: float) -> float | None:
+    """Return a number as JSON can hold it, which knows no NaN."""
+    return value if math.isfinite(value) else None
