@@ -514,13 +514,18 @@ def test_a_gpu_without_room_is_left_to_the_computation(cache: FeatureCache, monk
 
         monkeypatch.setattr(cache_module, "restore_features", failing)
 
+    def load_on_gpu() -> FeatureStack | None:
+        return cache.load(SCAN, NETWORK, CONFIG, HASH, torch.device("cuda"))
+
+    monkeypatch.setattr(cache_module, "_key", lambda *_: 64 * "a")
     save(cache)
-    fail(torch.OutOfMemoryError("full"))
-    assert load(cache) is None
-    assert file_of(cache).exists()
+    for error in (torch.OutOfMemoryError("full"), RuntimeError("CUDA error: unspecified launch failure")):
+        fail(error)
+        assert load_on_gpu() is None
+        assert file_of(cache).exists()
     fail(RuntimeError("a defect"))
     with pytest.raises(RuntimeError, match="a defect"):
-        load(cache)
+        load_on_gpu()
 
 
 # The user's own --------------------------------------------------------------------------------------------------

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +11,7 @@ import torch
 
 from napari_oneseg.config import PreprocessingConfig
 from napari_oneseg.errors import Cancelled
-from napari_oneseg.features import extractor
+from napari_oneseg.features import extractor, spilling
 from napari_oneseg.features.extractor import compute_features
 from napari_oneseg.features.resnet import FeatureNetwork
 from napari_oneseg.screening import rank_slices
@@ -155,3 +157,20 @@ def test_the_null_match_knows_the_distance_between_slices_in_working_pixels() ->
             expected = float(network.null_bias_at(spacing[0] / pixel))
         assert compute_features(volume, network, CONFIG).null_bias == pytest.approx(expected)
     assert compute_features(scan(), tiny_network(), CONFIG).null_bias is None
+
+
+def test_features_of_a_large_scan_are_the_same_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    in_memory = compute_features(scan(), tiny_network(), CONFIG)
+    monkeypatch.setattr(spilling.platformdirs, "user_cache_path", lambda *_, **__: tmp_path)
+    monkeypatch.setattr(extractor, "room_for", partial(spilling.room_for, in_memory=0))
+    in_file = compute_features(scan(), tiny_network(), CONFIG)
+    assert in_file.maps.untyped_storage().is_shared()
+    assert torch.equal(in_memory.maps, in_file.maps)
+
+
+def test_shorter_floats_change_the_features_by_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    exact = compute_features(scan(), tiny_network(), CONFIG).maps.float()
+    monkeypatch.setattr(extractor, "has_fast_bfloat16", lambda: True)
+    shorter = compute_features(scan(), tiny_network(), CONFIG).maps.float()
+    difference = (shorter - exact).norm() / exact.norm()
+    assert 0 < difference < 0.05

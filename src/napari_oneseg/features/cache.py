@@ -30,7 +30,7 @@ from torch import Tensor
 
 from napari_oneseg import __version__
 from napari_oneseg.config import PreprocessingConfig
-from napari_oneseg.device import is_out_of_memory
+from napari_oneseg.device import gpu_failure
 from napari_oneseg.features.extractor import FeatureStack, restore_features
 from napari_oneseg.features.resnet import FeatureNetwork
 from napari_oneseg.files import replacing, tidy
@@ -104,9 +104,9 @@ class FeatureCache:
         try:
             features = restore_features(volume, network, preprocessing, device, arrays)
         except RuntimeError as error:
-            if not is_out_of_memory(error):
+            if gpu_failure(error, device) is None:
                 raise
-            return None  # computing them knows what to do on a full GPU
+            return None  # computing them knows what to do without the GPU
         if features is None:
             _delete(path)
         else:
@@ -132,6 +132,9 @@ class FeatureCache:
             if shutil.disk_usage(self.folder).free > size + _SPARE:
                 with replacing(path, durable=False) as part, part.open("wb") as file:
                     _write(file, key, arrays)
+        except RuntimeError as error:
+            if gpu_failure(error, features.maps.device) is None:
+                raise  # else there is nothing left to keep
         except OSError as error:
             if not self._warned:
                 self._warned = True

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 import torch
@@ -13,9 +15,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from napari_oneseg.config import PreprocessingConfig
-from napari_oneseg.device import is_out_of_memory
+from napari_oneseg.device import gpu_failure, is_out_of_memory
 from napari_oneseg.features.refiner import Refinement
 from napari_oneseg.features.resnet import FeatureNetwork
+from napari_oneseg.features.spilling import room_for
 from napari_oneseg.preprocessing import WorkingGrid, normalise, working_grid
 from napari_oneseg.volume import Volume
 
@@ -68,14 +71,15 @@ def compute_features(
 ) -> FeatureStack:
     """Compute the features of every slice (paper 1.3).
 
-    Where a GPU's memory is full, smaller batches are tried, and at last the CPU, with a warning.
+    Where a GPU's memory is full, smaller batches are tried, and at last the CPU, with a warning; where it fails, the
+    CPU at once.
 
     Parameters
     ----------
     volume
         The scan.
     network
-        The trained network; moved to ``device``.
+        The trained network; on the CPU it is used as it is, on a GPU a copy of it.
     preprocessing
         Grey values and working grid; must be what the network was trained with.
     device
@@ -90,16 +94,17 @@ def compute_features(
     batch = _BATCH[device.type]
     while True:
         try:
-            return _stack(volume, network, grid, *_run(slices, network, grid, device, batch, progress))
+            return _stack(volume, grid, *_run(slices, network, grid, device, batch, progress))
         except RuntimeError as error:
-            if device.type == "cpu" or not is_out_of_memory(error):
+            failure, full = gpu_failure(error, device), is_out_of_memory(error)
+            if failure is None:
                 raise
-        if device.type == "cuda":
+        if full and device.type == "cuda":
             torch.cuda.empty_cache()
-        if batch > 1:
+        if full and batch > 1:
             batch //= 2
         else:
-            warnings.warn(f"The memory of {device} is full; the CPU is used instead, which is slower.", stacklevel=2)
+            warnings.warn(failure, stacklevel=2)
             device = torch.device("cpu")
             batch = _BATCH["cpu"]
 
@@ -132,7 +137,7 @@ def restore_features(
         return None
     network = _ready(network, device)
     grey = arrays["grey"].to(device) if "grey" in arrays else None
-    return _stack(volume, network, grid, arrays["maps"].to(device), grey, arrays["content"].numpy().copy())
+    return _stack(volume, grid, network, arrays["maps"].to(device), grey, arrays["content"].numpy().copy())
 
 
 def _grid(volume: Volume, network: FeatureNetwork, preprocessing: PreprocessingConfig) -> WorkingGrid:
@@ -142,6 +147,9 @@ def _grid(volume: Volume, network: FeatureNetwork, preprocessing: PreprocessingC
 
 
 def _ready(network: FeatureNetwork, device: torch.device) -> FeatureNetwork:
+    """Return a network on a device; one on the CPU stays there as well, so that a GPU that fails does not take it."""
+    if device.type != "cpu" and next(network.parameters()).device.type == "cpu":
+        network = copy.deepcopy(network)
     network = network.eval().to(device)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
     return network
@@ -149,8 +157,8 @@ def _ready(network: FeatureNetwork, device: torch.device) -> FeatureNetwork:
 
 def _stack(
     volume: Volume,
-    network: FeatureNetwork,
     grid: WorkingGrid,
+    network: FeatureNetwork,
     maps: Tensor,
     grey: Tensor | None,
     content: NDArray[np.float32],
@@ -171,14 +179,14 @@ def _run(
     device: torch.device,
     batch: int,
     progress: Callable[[int, int], None] | None,
-) -> tuple[Tensor, Tensor, NDArray[np.float32]]:
+) -> tuple[FeatureNetwork, Tensor, Tensor, NDArray[np.float32]]:
     count = len(slices)
     # 8 x 8 pixels, of the scan's own where it was enlarged: enlarged noise is not removed by averaging working pixels.
     rows, columns = (
         min(side, 8 * max(1, round(side / source))) for side, source in zip(grid.working, grid.source, strict=True)
     )
     network = _ready(network, device)
-    maps = torch.empty(count, network.config.channels, *grid.features, dtype=torch.float16, device=device)
+    maps = room_for((count, network.config.channels, *grid.features), torch.float16, device)
     grey = torch.empty(count, 1, *grid.features, dtype=torch.float16, device=device)
     content = np.empty(count, np.float32)
     for first in range(0, count, batch):
@@ -188,8 +196,25 @@ def _run(
         # Averaging removes the noise, so that a slice of noisy air counts as empty.
         content[first:last] = functional.avg_pool2d(x, (rows, columns)).flatten(1).std(1, correction=0).cpu()
         grey[first:last] = functional.avg_pool2d(x, grid.stride)
-        with torch.autocast(device.type, torch.float16, enabled=device.type == "cuda"):
+        with _shorter_floats(device):
             maps[first:last] = network(x)
         if progress is not None:
             progress(last, count)
-    return maps, grey, content
+    return network, maps, grey, content
+
+
+def _shorter_floats(device: torch.device) -> torch.autocast:
+    """Have the network computed in half the digits where the processor has instructions for that.
+
+    Whatever is added up is added up in single precision, and features are stored in half precision anyway.
+    """
+    if device.type == "cuda":
+        return torch.autocast("cuda", torch.float16)
+    return torch.autocast("cpu", torch.bfloat16, enabled=device.type == "cpu" and has_fast_bfloat16())
+
+
+@cache
+def has_fast_bfloat16() -> bool:
+    """Return whether the CPU multiplies in bfloat16: newer server and laptop processors do, others only imitate it."""
+    capable = getattr(torch.cpu, "get_capabilities", dict[str, bool])()
+    return any(capable.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
