@@ -626,7 +626,7 @@ def test_a_failed_resume_or_save_changes_nothing(tmp_path: Path, monkeypatch: py
         session.resume(tmp_path / "none")
     path.write_bytes(whole)
     monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
-    with pytest.raises(OutputError, match="No space left"):
+    with pytest.raises(OutputError, match="the disk is full"):
         new_session().save(path)
     assert path.read_bytes() == whole
     assert snapshot(session) == before

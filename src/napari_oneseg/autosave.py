@@ -28,7 +28,7 @@ from weakref import WeakKeyDictionary
 import platformdirs
 
 from napari_oneseg.errors import InputError, OutputError
-from napari_oneseg.files import tidy
+from napari_oneseg.files import tidy, why_not_written
 from napari_oneseg.process_lock import hold, is_held, release
 from napari_oneseg.propagation.propagate import LabelledSlice
 from napari_oneseg.session_file import DamagedSession, SavedSession, load_record, load_session, save_session
@@ -144,7 +144,7 @@ class AutosaveStore:
                     token = secrets.token_hex(8)
                     self._lock = hold(self._lock_of(token))
             except OSError as error:
-                reason = error.strerror or error
+                reason = why_not_written(error, self.folder.parent)
                 raise OutputError(f"The session cannot be kept in {self.folder}: {reason}.") from error
             self._token = token
             self._tidy()

@@ -6,7 +6,10 @@ widget) catches :class:`OneSegError` and shows ``str(error)``; anything else is 
 
 from __future__ import annotations
 
-__all__ = ["AnnotationError", "Cancelled", "InputError", "OneSegError", "OutputError", "SessionError", "WeightsError"]
+__all__ = [
+    "AnnotationError", "Cancelled", "DeviceError", "InputError", "OneSegError", "OutputError", "SessionError",
+    "WeightsError",
+]  # fmt: skip
 
 
 class OneSegError(Exception):
@@ -27,6 +30,10 @@ class OutputError(OneSegError, OSError):
 
 class SessionError(OneSegError, RuntimeError):
     """A call that the session's present state does not allow."""
+
+
+class DeviceError(OneSegError, RuntimeError):
+    """A processor has failed, or its memory is full."""
 
 
 class WeightsError(OneSegError, ValueError):

@@ -13,6 +13,7 @@ import os
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from napari_oneseg.checkpoint import Weights, load_weights
 from napari_oneseg.config import Direction, PropagationConfig, ScreeningConfig
-from napari_oneseg.device import choose_device, is_out_of_memory
+from napari_oneseg.device import choose_device, gpu_failure
 from napari_oneseg.errors import AnnotationError, InputError, SessionError
 from napari_oneseg.features.cache import FeatureCache
 from napari_oneseg.features.extractor import FeatureStack, compute_features
@@ -36,6 +37,7 @@ from napari_oneseg.volume import Annotation, LabelArray, Volume, painted_image
 __all__ = ["OneSegSession", "Propagation"]
 
 Progress = Callable[[int, int], None]
+T = TypeVar("T")
 
 
 class OneSegSession:
@@ -134,6 +136,28 @@ class OneSegSession:
             raise SessionError("No scan is open: call set_volume first.")
         return self._features
 
+    def _with_features(self, use: Callable[[FeatureStack], T]) -> T:
+        """Do something with the features; where the GPU that holds them is full or fails, on the CPU."""
+        try:
+            return use(self.features)
+        except RuntimeError as error:
+            self._leave_gpu(error)
+        return use(self.features)
+
+    def _leave_gpu(self, error: RuntimeError, progress: Progress | None = None) -> None:
+        """Keep the features on the CPU from now on if an error came from the GPU, with a warning; else raise it."""
+        failure = gpu_failure(error, self.features.maps.device)
+        if failure is None:
+            raise error
+        warnings.warn(failure, stacklevel=3)
+        cpu = torch.device("cpu")
+        try:
+            self._features = self.features.to(cpu)
+        except RuntimeError:  # a GPU that has failed takes along what it held
+            self._features = compute_features(
+                self.volume, self.weights.network, self.weights.preprocessing, cpu, progress
+            )
+
     def suggest_slices(
         self, slice_range: tuple[int, int] | None = None, top: int | None = None
     ) -> list[SliceSuggestion]:
@@ -146,7 +170,7 @@ class OneSegSession:
         top
             How many to return at most.
         """
-        return rank_slices(self.features, slice_range, self.screening)[:top]
+        return self._with_features(lambda features: rank_slices(features, slice_range, self.screening))[:top]
 
     def locate(self, index: int, row: int, column: int) -> tuple[int, int]:
         """Return roughly the first and the last slice of what lies at a place, both included.
@@ -156,9 +180,13 @@ class OneSegSession:
         index, row, column
             A voxel well within the target, in slice order; an InputError says if it lies outside the scan.
         """
-        if self._grey is None:
-            self._grey = coarse_grey(self.volume, self.features, self.weights.preprocessing)
-        return locate(self.features, self._grey, (index, row, column))
+
+        def found(features: FeatureStack) -> tuple[int, int]:
+            if self._grey is None:
+                self._grey = coarse_grey(self.volume, features, self.weights.preprocessing)
+            return locate(features, self._grey, (index, row, column))
+
+        return self._with_features(found)
 
     def suggest_next(
         self, slice_range: tuple[int, int] | None = None, label: int | None = None, top: int | None = None
@@ -419,12 +447,9 @@ class OneSegSession:
         try:
             yield from propagate_slices(self.features, *given)
         except RuntimeError as error:
-            if self.features.maps.device.type == "cpu" or not is_out_of_memory(error):
-                raise
+            self._leave_gpu(error, progress)
         else:
             return
-        warnings.warn(f"The memory of {self.device} is full; the CPU is used instead, which is slower.", stacklevel=2)
-        self._features = self.features.to(torch.device("cpu"))
         yield from propagate_slices(self.features, *given)
 
     def preview(self, job: PropagationJob, result: LabelledSlice) -> LabelArray:

@@ -106,7 +106,16 @@ class Job:
         except Cancelled:
             self.outcome = "cancelled", None
         except BaseException as error:  # noqa: BLE001 - it is raised again where the user can see it
-            self.outcome = "error", error
+            self.outcome = "error", _for_the_user(error)
+
+
+def _for_the_user(error: BaseException) -> BaseException:
+    """Return an error with words for the user where memory is full or a GPU has failed: no defect of the program."""
+    if isinstance(error, OneSegError) or not isinstance(error, MemoryError | RuntimeError):
+        return error
+    from napari_oneseg.device import memory_or_device_error  # in the thread: it imports torch
+
+    return memory_or_device_error(error) or error
 
 
 class Engine(QObject):

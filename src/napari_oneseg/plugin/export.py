@@ -131,8 +131,7 @@ def _has_changed(scan: OpenScan, path: Path) -> bool:
         return False
     # It may only have been copied once more, or something else was put into the folder.
     try:
-        with warnings.catch_warnings(action="ignore"):
-            return all(volume.content_hash != scan.source.content_hash for volume in _scans_at(path, scan.source))
+        return all(volume.content_hash != scan.source.content_hash for volume in _scans_at(path, scan.source))
     except InputError:
         return True
 
