@@ -38,6 +38,13 @@ def test_labels_are_found_where_they_were_painted(found: dict[str, geometry.Tall
     assert tally.painted < tally.labelled < 0.9 * tally.compared / 3
 
 
+@pytest.mark.parametrize("number", [242, 805, 1345], ids=["three slices", "four slices", "half a turn"])
+def test_scans_that_could_not_be_opened_once(number: int) -> None:
+    """napari took few sagittal slices for colours; rounding in a quaternion was taken for a contradiction."""
+    tally = geometry.run(1, number)[make_case(number).kind]
+    assert (tally.cases, tally.mismatches) == (1, [])
+
+
 def test_cases_are_of_every_sort() -> None:
     cases = [make_case(number) for number in range(600)]
     sizes = {size for case in cases for size in case.array.shape}

@@ -61,6 +61,8 @@ _GEOMETRY_2 = {
 _VOXELS = ((40, "8h"), (70, "h"), (72, "h"), (108, "f"), (112, "2f"))
 _VOXELS_2 = ((16, "8q"), (12, "h"), (14, "h"), (168, "q"), (176, "2d"))
 _MILLIMETRES = {1: 1000.0, 3: 0.001}  # in metres and micrometres
+_HALF_TURN = 1e-7
+"""A square below which nifti1_io.c, and what rests on it, take it for 0: single precision says no more."""
 _DISAGREE = 0.1  # of the smallest voxel side
 
 
@@ -297,8 +299,11 @@ def check_places(volume: Volume) -> str | None:
 
 def _qform(numbers: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
     """Return voxel to position, 3 x 4, from a quaternion: method 2 of nifti1.h."""
-    b, c, d = numbers["quatern"][:3]
-    a = np.sqrt(max(0.0, 1 - b * b - c * c - d * d))
+    quaternion = numbers["quatern"][:3]
+    rest = float(1 - quaternion @ quaternion)
+    if rest < _HALF_TURN:
+        quaternion, rest = quaternion / np.sqrt(1 - rest), 0.0
+    a, (b, c, d) = np.sqrt(rest), quaternion
     rotation = np.array(
         [
             [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],

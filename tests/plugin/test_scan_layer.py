@@ -50,6 +50,16 @@ def from_path(path: Path, make: Callable[..., Image] | None = None, **kwargs: ob
         return Layer.create(*scan_layer_data(read_volume(path), "scan")) if make is None else make(**kwargs)
 
 
+@pytest.mark.parametrize("slices", [3, 4])
+def test_three_or_four_sagittal_slices_are_no_colours(slices: int) -> None:
+    values = np.arange(40 * 36 * slices, dtype=np.uint8 if slices == 3 else np.float32).reshape(40, 36, slices)
+    layer = Layer.create(*scan_layer_data(Volume(values, (1.0, 1.0, 5.0)), "scan"))
+    assert isinstance(layer, Image)
+    assert not layer.rgb
+    scan = scan_of_layer(layer)
+    assert (scan.shown.array.shape, scan.shown.axis, scan.shown.n_slices) == ((40, 36, slices), 2, slices)
+
+
 def place(scan: OpenScan, index: tuple[int, int, int]) -> NDArray[np.float64]:
     """Where a voxel of the displayed array lies in the patient, by the definition in Volume."""
     shown = scan.shown

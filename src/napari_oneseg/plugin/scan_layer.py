@@ -163,6 +163,8 @@ def scan_layer_data(volume: Volume, name: str) -> LayerDataTuple:
     window = default_window(turned)
     kwargs = straight_kwargs(turned.spacing) | {
         "name": name,
+        # napari takes three or four sagittal slices for colours.
+        "rgb": False,
         "contrast_limits": (window.low, window.high),
         "metadata": metadata_of(ScanRecord(volume, orientation)),
     }

@@ -205,7 +205,7 @@ class ViewerLink(QObject):
             return
         active = self.viewer.layers.selection.active
         self._extra[DOUBT] = self.viewer.add_image(
-            doubt, name=DOUBT, colormap=_DOUBT_COLOURS, blending="translucent", contrast_limits=(0.0, 0.8),
+            doubt, name=DOUBT, colormap=_DOUBT_COLOURS, blending="translucent", contrast_limits=(0.0, 0.8), rgb=False,
             **self.scan.display,
         )  # fmt: skip
         self._back_to(active)
