@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
-from napari_oneseg.checkpoint import load_weights, save_weights
+from napari_oneseg.checkpoint import Weights, load_weights, save_weights
 from napari_oneseg.config import PreprocessingConfig
 from napari_oneseg.evaluation.effort import EffortCurve
 from napari_oneseg.evaluation.metrics import OrganScore
 from napari_oneseg.evaluation.protocols import CaseResult
+from napari_oneseg.features.resnet import FeatureNetwork
 from napari_oneseg.io import write_image, write_labels
+from napari_oneseg.phantom import Phantom
+from napari_oneseg.propagation.attention import local_affinity, readout
+from napari_oneseg.volume import Volume
 from tests.engine_fixtures import TINY, tiny_network, tiny_weights
 from tests.evaluation.stand_ins import small_case
 
@@ -280,3 +286,201 @@ def test_the_ablation_refuses_what_it_cannot_do(ablation: ModuleType) -> None:
     for options in (["--steps", "10", "--epochs", "3"], ["--sets", "nothing"]):
         with pytest.raises(SystemExit):
             ablation.parse_options(options)
+
+
+@pytest.fixture
+def speed(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """The modules that measure speed; the machine is measured with small matrices."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    names = ("attention", "cases", "floor", "growth", "machine", "memory", "parts", "report", "scans", "whole")
+    modules = {name: importlib.import_module(f"speed_{name}") for name in names}
+    monkeypatch.setattr(modules["machine"], "MATRIX_SIDE", 64)
+    monkeypatch.setattr(modules["machine"], "COPIED_BYTES", 1 << 16)
+    return SimpleNamespace(**modules)
+
+
+@pytest.fixture
+def refining_weights() -> Weights:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = FeatureNetwork(replace(TINY, refine=True)).eval()
+    return Weights(network, PreprocessingConfig(working_size=48), "tiny", "tiny", {})
+
+
+@pytest.fixture
+def blocks() -> tuple[Volume, np.ndarray]:
+    """A scan of eight slices with three bright blocks through all of them, the first one the largest."""
+    labels = np.zeros((8, 40, 40), np.uint8)
+    for label, place in enumerate((np.s_[4:18, 4:18], np.s_[24:36, 6:16], np.s_[8:16, 26:36]), 1):
+        labels[(slice(None), *place)] = label
+    noise = np.random.default_rng(0).normal(scale=0.1, size=labels.shape[1:])
+    return Volume((labels + noise).astype(np.float32), (4.0, 1.0, 1.0)), labels
+
+
+@pytest.mark.parametrize("null_bias", [None, 0.5])
+def test_shifted_products_are_the_attention(speed: SimpleNamespace, null_bias: float | None) -> None:
+    torch.manual_seed(0)
+    query, key = torch.randn(2, 16, 13, 18).unbind()
+    values = torch.rand(3, 13, 18)
+    weights, share = speed.attention.shifted_attention(query, key, 5, null_bias)
+    affinity = local_affinity(query[None], key[None], 5, null_bias=null_bias)
+    dense = affinity.dense()[0].flatten(2).permute(2, 0, 1)
+    torch.testing.assert_close(weights if share is None else weights * share, dense, atol=1e-5, rtol=1e-4)
+    copied = speed.attention.shifted_readout(weights, values, 5)
+    whole = readout(replace(affinity, matched=None), values[None])[0]
+    torch.testing.assert_close(copied, whole, atol=1e-5, rtol=1e-4)
+
+
+@torch.inference_mode()
+def test_a_step_by_each_way_gives_the_same(speed: SimpleNamespace) -> None:
+    torch.manual_seed(0)
+    maps = torch.rand(4, 21, 30)
+    maps[:3] *= (torch.arange(30) > 9) & (torch.arange(30) < 20)
+    region = torch.zeros(21, 30, dtype=torch.bool)
+    region[:, 6:24] = True
+    bridged = torch.tensor([False, True, False])
+    step = speed.attention.Step(*torch.randn(2, 16, 21, 30).unbind(), maps, region, 5, 0.3, bridged)
+    told = speed.attention.compare_steps(step, 1, 1.0)
+    assert len(told["seconds"]) == 5
+    assert max(told["apart"].values()) < 1e-4
+    assert told["region"] == pytest.approx(18 / 30)
+    assert step.held().sum() == 21 * 10
+    longer = replace(step, window=7)
+    shifted = speed.attention.shifted_exchange
+    assert speed.attention.greatest_difference(longer.by(shifted), step.by(shifted), step) > 1e-2
+
+
+def test_the_attention_s_floor_by_hand(speed: SimpleNamespace) -> None:
+    everywhere = torch.ones(3, 3, dtype=torch.bool)
+    corner = torch.zeros(3, 3, dtype=torch.bool)
+    corner[0, 0] = True
+    # In a row of three, windows of three hold 2, 3 and 2 positions.
+    assert speed.floor.attention_products(everywhere, 3, 10, 4, 3) == 2 * 49 * (10 + 4 + 3)
+    assert speed.floor.attention_products(corner, 3, 10, 4, 3) == 2 * 4 * (10 + 4 + 3)
+    assert speed.floor.attention_products(corner, 5, 1, 0, 0) == 2 * 9
+
+
+def test_the_network_s_floor_by_hand(speed: SimpleNamespace) -> None:
+    # Four Gabor filters; stages of 8, 16, 32 and 64 channels on grids of 24, 12, 12 and 6 positions; 16 features.
+    gabor, stem = 48**2 * 4 * 7**2, 24**2 * 8 * 4 * 7**2
+    stages = (
+        24**2 * 4 * 8 * 8 * 9
+        + 12**2 * (16 * 8 * 9 + 3 * 16 * 16 * 9 + 16 * 8)
+        + 12**2 * (32 * 16 * 9 + 3 * 32 * 32 * 9 + 32 * 16)
+        + 6**2 * (64 * 32 * 9 + 3 * 64 * 64 * 9 + 64 * 32)
+    )
+    laterals = 16 * (24**2 * 8 + 12**2 * 16 + 12**2 * 32 + 6**2 * 64)
+    head = 24**2 * 16 * 16 * 9
+    by_hand = 2 * (gabor + stem + stages + laterals + head)
+    assert speed.floor.network_products(tiny_network(), 48, 48) == by_hand
+
+
+def test_the_refiner_s_floor_by_hand(speed: SimpleNamespace, refining_weights: Weights) -> None:
+    # 16 features; 24 and 40 channels, the latter at half the resolution; 48 samples inside and outside.
+    looks = 16 * 24 + 16 * 24 + 2 * 48 * 24
+    fine = 9 * (11 * 24 + 24 * 24 + 24 * 24) + 24
+    coarse = (9 * (24 * 40 + 3 * 40 * 40) + 40 * 24) / 4
+    assert speed.floor.refiner_products(refining_weights.network.refiner) == 2 * (looks + fine + coarse)
+
+
+def test_a_floor_is_what_takes_longer(speed: SimpleNamespace) -> None:
+    rates = speed.machine.Rates(gflops=2.0, gb_per_second=4.0)
+    assert speed.floor.Work(operations=6e9, moved=4e9).floor(rates) == 3.0
+    assert speed.floor.Work(operations=6e9, moved=20e9).floor(rates) == 5.0
+
+
+@pytest.mark.parametrize("exponent", [0.0, 1.0, 2.0])
+def test_the_slope_is_the_exponent(speed: SimpleNamespace, exponent: float) -> None:
+    sizes = [10, 20, 40, 100]
+    assert speed.growth.slope(sizes, [3 * size**exponent for size in sizes]) == pytest.approx(exponent)
+
+
+def test_labels_are_cut_to_any_number(speed: SimpleNamespace, blocks: tuple[Volume, np.ndarray]) -> None:
+    _, labels = blocks
+    np.testing.assert_array_equal(speed.scans.cut_labels(labels, 1), labels == 1)
+    four = speed.scans.cut_labels(labels, 4)
+    assert np.bincount(four.ravel())[1:].tolist() == [8 * 7 * 14, 8 * 12 * 10, 8 * 8 * 10, 8 * 7 * 14]
+    thirteen = speed.scans.cut_labels(labels, 13)
+    np.testing.assert_array_equal(thirteen > 0, labels > 0)
+    assert len(np.unique(thirteen[3])) == 14
+
+
+def test_an_enlarged_scan_keeps_its_body(
+    speed: SimpleNamespace, blocks: tuple[Volume, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volume, labels = blocks
+    narrow = Phantom(Volume(volume.array[:, 2:38] * 100, (4.0, 1.0, 1.0)), labels[:, 2:38], {})
+    monkeypatch.setattr(speed.scans, "_sample", lambda: narrow)
+    large, cut = speed.scans.enlarged((16, 80, 80))
+    assert large.array.shape == cut.shape == (16, 80, 80)
+    assert large.spacing == (2.0, 0.5, 0.5)
+    assert np.bincount(cut.ravel()).tolist() == (8 * np.bincount(labels.ravel())).tolist()
+    assert [round(float(large.array[cut == label].mean()) / 100) for label in range(4)] == [0, 1, 2, 3]
+    thin, _ = speed.scans.enlarged((80, 40, 40))
+    assert (thin.spacing, thin.axis) == ((1.0, 1.0, 1.0), 0), "in slices thinner than pixels, others would run"
+
+
+def test_a_correction_changes_one_label_or_all(speed: SimpleNamespace, blocks: tuple[Volume, np.ndarray]) -> None:
+    image = blocks[1][4]
+    one = speed.cases.changed(image, all_labels=False)
+    differing = np.unique(np.stack([image, one])[:, one != image])
+    assert differing.tolist() == [0, 1]
+    every = speed.cases.changed(image, all_labels=True)
+    assert np.unique(every[every != image]).tolist() == [0, 1, 2, 3]
+
+
+def test_speed_is_measured_from_opening_to_export(
+    speed: SimpleNamespace,
+    blocks: tuple[Volume, np.ndarray],
+    refining_weights: Weights,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (volume, labels), cpu = blocks, torch.device("cpu")
+    case = {"scan": "CHAOS"} | speed.cases.measure_case(volume, labels, refining_weights, cpu, 2, 60.0)
+    assert {name: len(times) for name, times in case["seconds"].items()} == dict.fromkeys(
+        ("features and suggestion", "propagate all labels", "one label corrected", "all labels corrected", "reopened"),
+        2,
+    )
+    assert (case["shape"], case["labels"], len(case["rates"])) == ([8, 40, 40], 3, 3)
+    work = case["work"]
+    assert work["propagate all labels"]["operations"] > work["one label corrected"]["operations"] > 0
+    side = {"scan": "CHAOS"} | speed.whole.compare(volume, labels, refining_weights, cpu, 1, 60.0)
+    assert min(side["same_labels"].values()) > 0.999
+    assert {"chained DIS flow", "chained demons"} < side["seconds"].keys()
+
+    def cut(shape: tuple[int, int, int]) -> tuple[Volume, np.ndarray]:
+        return replace(volume, array=volume.array[: shape[0]]), labels[: shape[0]]
+
+    monkeypatch.setattr(speed.growth, "enlarged", cut)
+    plan = {"slices": [(4, 40, 2), (8, 40, 2)], "labels": [(4, 40, 1), (4, 40, 3)]}
+    growth = speed.growth.measure_growth(plan, refining_weights, cpu, 1, 60.0)
+    write_image(tmp_path / "image.nii", volume.array, volume)
+    save_weights(tmp_path / "w.safetensors", refining_weights.network, refining_weights.preprocessing, {"data": "none"})
+    told = speed.memory.measure_memory(tmp_path / "image.nii", 4, labels[4], "cpu", str(tmp_path / "w.safetensors"))
+    assert [entry["stage"] for entry in told["stages"]][-2:] == ["update", "export"]
+    assert (tmp_path / "exported.nii.gz").exists()
+    rows = {
+        "cases": [case],
+        "sides": [side],
+        "growth": growth,
+        "memory": [{"scan": "x", "shape": [8, 40, 40], "labels": 3} | told],
+    }
+    fixed = {"quick": True, "device": "cpu", "rates": case["rates"]}
+    record = {"machine": speed.machine.describe_machine()} | {name: fixed | {"rows": r} for name, r in rows.items()}
+    kept, page, plot = tmp_path / "speed.json", tmp_path / "page.md", tmp_path / "images" / "growth.svg"
+    kept.write_text(json.dumps(record))
+    page.write_text("before\n<!-- measured: begin -->old<!-- measured: end -->\nafter\n")
+    import speed as program
+
+    monkeypatch.setattr(sys, "argv", ["speed.py", str(kept), "--page", str(page), "--plot", str(plot)])
+    program.main()
+    text = page.read_text()
+    assert text.startswith("before\n<!-- measured: begin -->\n")
+    assert text.endswith("<!-- measured: end -->\nafter\n")
+    assert "old" not in text
+    for row in ("| CHAOS | 8 x 40 x 40 | 3 | ", "| propagation | ", "| slices | 4 x 40 x 40 | 2 | ", "| export | "):
+        assert row in text
+    assert plot.read_text().count("exponent") == 2
+    assert speed.report.summary(record["cases"])["runs"][0]["scan"] == "chaos_mr_t2"
+    assert json.loads(kept.read_text()) == record
