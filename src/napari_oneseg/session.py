@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from napari_oneseg.checkpoint import Weights, load_weights
 from napari_oneseg.config import Direction, PropagationConfig, ScreeningConfig
 from napari_oneseg.device import choose_device, gpu_failure
-from napari_oneseg.errors import AnnotationError, InputError, SessionError
+from napari_oneseg.errors import AnnotationError, SessionError
 from napari_oneseg.features.cache import FeatureCache
 from napari_oneseg.features.extractor import FeatureStack, compute_features
 from napari_oneseg.propagation.propagate import LabelledSlice, check_painted, propagate_slices
@@ -298,15 +298,10 @@ class OneSegSession:
         """
         rows, columns = self.volume.slices.shape[1:]
         checked = {self._checked_index(i): painted_image(image, (rows, columns)) for i, image in images.items()}
-        after, did = self._state, ""
-        for index, image in checked.items():
-            after, done = after.with_stroke(index, image, index in corrected)
-            did = did or done
+        after, done = self._state.with_strokes(checked, corrected)
         changed = self._state.repainted(after)
         if changed:
-            self._change(
-                after, changed, f"{did} {min(changed)}" if len(changed) == 1 else f"painting on {len(changed)} slices"
-            )
+            self._change(after, changed, done)
         return changed
 
     def remove(self, label: int) -> None:
@@ -338,20 +333,13 @@ class OneSegSession:
         self._change(replace(self._state, frozen=frozen), [index], f"re-opening slice {index}")
 
     def _set_painted(self, slices: Mapping[int, LabelArray], complete: Iterable[int], done: str = "painting") -> None:
-        slices = {self._checked_index(index): image for index, image in slices.items()}
-        complete = frozenset(self._checked_index(index) for index in complete)
-        painted = dict(self._state.painted)
         rows, columns = self.volume.slices.shape[1:]
-        for index, image in slices.items():
-            if index in self._state.frozen:
-                raise AnnotationError(f"Slice {index} is frozen. Unfreeze it before you change it.")
-            checked = painted_image(image, (rows, columns))
-            if checked.any() or index in complete:
-                painted[index] = checked
-            else:
-                painted.pop(index, None)
-        kept = (self._state.complete - set(slices)) | complete
-        self._change(replace(self._state, painted=painted, complete=kept & set(painted)), slices, done)
+        slices = {self._checked_index(i): painted_image(image, (rows, columns)) for i, image in slices.items()}
+        frozen = sorted(slices.keys() & self._state.frozen.keys())
+        if frozen:
+            raise AnnotationError(f"Slice {frozen[0]} is frozen. Unfreeze it before you change it.")
+        settled = frozenset(self._checked_index(index) for index in complete)
+        self._change(self._state.with_painted(slices, settled), slices, done)
 
     def _change(self, after: SessionState, reopen: Iterable[int], done: str) -> None:
         self._history.push(after.reopening(self._state, reopen, self.volume.n_slices), done)
@@ -528,21 +516,7 @@ class OneSegSession:
 
     def restore(self, saved: SavedSession) -> None:
         """Take up what :meth:`snapshot` has given, on the scan that is open; raises like :meth:`resume`."""
-        volume = self.volume
-        if saved.scan != volume.content_hash:
-            raise SessionError(
-                "The session file belongs to another scan, or to another slice axis of this one. "
-                "Open the scan it was made on."
-            )
-        rows, columns = volume.slices.shape[1:]
-        if not saved.state.fits(volume.n_slices, (rows, columns)):
-            raise InputError("The session file is damaged: its slices do not fit the scan that it names.")
-        state = saved.state
-        if saved.weights != self.weights.sha256 and state.results:
-            warnings.warn(
-                "The session was made with other weights. Its labels are kept and marked as stale.", stacklevel=2
-            )
-            state = state.out_of_date()
+        state = saved.state_on(self.volume, self.weights.sha256)
         self.propagation, self.screening = saved.propagation, saved.screening
         if self.has_work:  # what was made since is one step back
             self._history.push(state, "resuming")

@@ -10,6 +10,7 @@ import json
 import math
 import os
 import tokenize
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
@@ -22,10 +23,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_oneseg.config import Direction, PropagationConfig, ScreeningConfig
-from napari_oneseg.errors import InputError
+from napari_oneseg.errors import InputError, SessionError
 from napari_oneseg.files import replacing
 from napari_oneseg.propagation.propagate import LabelledSlice
 from napari_oneseg.session_state import SessionState
+from napari_oneseg.volume import Volume
 
 __all__ = ["DamagedSession", "SavedSession", "load_record", "load_session", "save_session"]
 
@@ -74,6 +76,35 @@ class SavedSession:
     screening: ScreeningConfig
     state: SessionState
     extras: Mapping[str, Any] = field(default_factory=dict)
+
+    def state_on(self, volume: Volume, weights: str) -> SessionState:
+        """Return what was made, for a scan and the weights that are used now.
+
+        Raises
+        ------
+        ~napari_oneseg.errors.SessionError
+            If it was made on another scan.
+        ~napari_oneseg.errors.InputError
+            If it does not fit the scan that it names.
+
+        Warns
+        -----
+        UserWarning
+            If labels were propagated with other weights; they are stale.
+        """
+        if self.scan != volume.content_hash:
+            raise SessionError(
+                "The session file belongs to another scan, or to another slice axis of this one. "
+                "Open the scan it was made on."
+            )
+        rows, columns = volume.slices.shape[1:]
+        if not self.state.fits(volume.n_slices, (rows, columns)):
+            raise InputError("The session file is damaged: its slices do not fit the scan that it names.")
+        if self.weights == weights or not self.state.results:
+            return self.state
+        # stacklevel: whoever called OneSegSession.restore.
+        warnings.warn("The session was made with other weights. Its labels are kept and marked as stale.", stacklevel=3)
+        return self.state.out_of_date()
 
 
 def save_session(path: str | os.PathLike[str], session: SavedSession) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -100,6 +100,27 @@ class SessionState:
         # What is no longer painted there travels on from elsewhere, even if the slice looks the same.
         empty = np.zeros(0, np.uint8)
         return changed | (_values(before.painted.get(index, empty)) - _values(self.painted.get(index, empty)))
+
+    def with_painted(self, slices: Mapping[int, LabelArray], complete: frozenset[int]) -> SessionState:
+        """Return the state with slices painted anew; one that is empty and not complete is painted no more."""
+        painted = {index: image for index, image in self.painted.items() if index not in slices}
+        painted |= {index: image for index, image in slices.items() if image.any() or index in complete}
+        settled = (self.complete - slices.keys()) | complete
+        return replace(self, painted=painted, complete=settled & painted.keys())
+
+    def with_strokes(
+        self, images: Mapping[int, LabelArray], corrected: Collection[int] = ()
+    ) -> tuple[SessionState, str]:
+        """Return the state after strokes on several slices, with what they were in a few words.
+
+        See :meth:`~napari_oneseg.session.OneSegSession.paint`.
+        """
+        after, did = self, ""
+        for index, image in images.items():
+            after, done = after.with_stroke(index, image, index in corrected)
+            did = did or done
+        changed = self.repainted(after)
+        return after, f"{did} {min(changed)}" if len(changed) == 1 else f"painting on {len(changed)} slices"
 
     def with_stroke(self, index: int, image: LabelArray, corrected: bool = False) -> tuple[SessionState, str]:
         """Return the state after a stroke has left a slice as ``image``, with what the stroke was in a few words.
