@@ -110,6 +110,11 @@ def choose_series(folder: Path, found: Sequence[Series], wanted: str | None = No
     InputError
         If none or several are meant, or the one cannot be read.
     """
+    if not found and folder.is_file():
+        raise InputError(
+            f"{folder.name} holds no images of a scan; segmentations, doses and reports cannot be opened. Give the "
+            "scan that it belongs to."
+        )
     if not found:
         raise InputError(f"{folder} holds no DICOM files; give the folder in which the files of one series lie.")
     listed = "; ".join(map(str, found))

@@ -7,20 +7,22 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+from numpy.typing import NDArray
 
 from napari_oneseg.dicom_series import LARGEST
 from napari_oneseg.errors import InputError
 from napari_oneseg.gdcm import quiet
 from napari_oneseg.metaimage import check_meta_image
-from napari_oneseg.nifti import as_nifti_1, check_voxels, count_volumes, is_nifti, is_nifti_2, too_large
+from napari_oneseg.nifti import as_nifti_1, check_voxels, count_volumes, is_nifti, is_nifti_2, read_volumes, too_large
 from napari_oneseg.nrrd import check_nrrd, listed_volumes
 from napari_oneseg.volume import SHEARED
 
-__all__ = ["READABLE", "count_frames", "known_suffix", "read_image"]
+__all__ = ["READABLE", "count_frames", "known_suffix", "read_frames", "read_image"]
 
 READABLE = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 """Endings of files that can be read; a folder is read as a DICOM series."""
@@ -85,6 +87,30 @@ def read_image(path: Path, frame: int | None = None, several: str = SAVE_ONE) ->
         return _read(plain, path.name, suffix, 0, several)
 
 
+def read_frames(path: Path) -> Iterator[NDArray[np.generic]]:
+    """Read all volumes of a 4D file one after the other, each (z, y, x), for looking at them.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged.
+    """
+    suffix = _checked_suffix(path)
+    _check_header(path, suffix)
+    if is_nifti(path):
+        yield from read_volumes(path)
+        return
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    _read_information(reader, path.name, suffix)
+    listed = _volumes_listed(reader, path, suffix)
+    _check_kind(reader, path.name, listed)
+    image = _executed(reader, path.name, suffix)  # by name, so that it outlives the view of its voxels
+    array = sitk.GetArrayViewFromImage(image)
+    # Volumes in a list are the last axis here, those of a 4D image the first one.
+    yield from np.moveaxis(array, -1, 0) if listed > 1 else array
+
+
 def _checked_suffix(path: Path) -> str:
     if not path.exists():
         raise InputError(f"There is no file {path}; check the path.")
@@ -119,11 +145,7 @@ def _read(path: Path, name: str, suffix: str, frame: int | None, several: str) -
     if len(size) == 4:
         reader.SetExtractIndex([0, 0, 0, chosen])
         reader.SetExtractSize([*size[:3], 0])
-    try:
-        with quiet():
-            image = reader.Execute()
-    except RuntimeError as error:
-        raise InputError(f"{name} cannot be read: {_reason(str(error), suffix)}.") from error
+    image = _executed(reader, name, suffix)
     one: sitk.Image = sitk.VectorIndexSelectionCast(image, chosen) if listed > 1 else image
     return one
 
@@ -134,6 +156,15 @@ def _read_information(reader: sitk.ImageFileReader, name: str, suffix: str) -> N
             reader.ReadImageInformation()
     except RuntimeError as error:
         raise InputError(f"{name} cannot be read: {_reason(str(error), suffix)}.") from error
+
+
+def _executed(reader: sitk.ImageFileReader, name: str, suffix: str) -> sitk.Image:
+    try:
+        with quiet():
+            image: sitk.Image = reader.Execute()
+    except RuntimeError as error:
+        raise InputError(f"{name} cannot be read: {_reason(str(error), suffix)}.") from error
+    return image
 
 
 def _volumes_listed(reader: sitk.ImageFileReader, path: Path, suffix: str) -> int:

@@ -12,7 +12,7 @@ import gzip
 import struct
 import sys
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ __all__ = [
     "is_nifti",
     "is_nifti_2",
     "read_geometry",
+    "read_volumes",
     "repeat_geometry",
     "too_large",
 ]
@@ -39,6 +40,7 @@ _HEADER_BYTES = 348
 _HEADER_BYTES_2 = 540
 _BLOCK = 1 << 20
 _FLOATS = {16: "f4", 64: "f8"}
+_TYPES = _FLOATS | {2: "u1", 4: "i2", 8: "i4", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
 
 # Byte offset and struct format. "quatern" holds quatern_b, c, d and qoffset_x, y, z; "srow" the rows srow_x, y, z.
 _GEOMETRY = {
@@ -252,6 +254,38 @@ def as_nifti_1(path: Path, target: Path, volume: int = 0) -> None:
     if (order == "<") != (sys.byteorder == "little"):
         _swap(target, bits // 8)
     repeat_geometry(target, entries)
+
+
+def read_volumes(path: Path) -> Iterator[NDArray[np.generic]]:
+    """Read the volumes of a 4D file one after the other, in one pass, for looking at them.
+
+    Yields
+    ------
+    Each volume, shape (z, y, x), float32 where the file scales its values.
+
+    Raises
+    ------
+    InputError
+        If the file is damaged; volumes before the damage may have been handed out.
+    """
+    try:
+        with _open(path) as file:
+            header = file.read(_HEADER_BYTES_2)
+            order, dim, datatype, _, offset = _layout(header, path.name)
+            scaling = (_VOXELS if _byte_order(header, _HEADER_BYTES_2) is None else _VOXELS_2)[-1]
+            slope, intercept = _unpack(header, order, scaling)
+            dtype, shape = np.dtype(f"{order}{_TYPES[datatype]}"), dim[3:0:-1]
+            file.seek(offset)
+            for _ in range(_volumes(dim)):
+                array = np.frombuffer(file.read(int(np.prod(shape)) * dtype.itemsize), dtype).reshape(shape)
+                is_scaled = np.isfinite([slope, intercept]).all() and slope not in (0.0, 1.0)
+                yield (
+                    (array * slope + intercept).astype(np.float32)
+                    if is_scaled
+                    else array.astype(dtype.newbyteorder("="))
+                )
+    except (OSError, EOFError, ValueError, LookupError, zlib.error) as error:
+        raise InputError(_damaged(path)) from error
 
 
 def check_places(volume: Volume) -> str | None:

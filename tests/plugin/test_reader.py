@@ -5,21 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
 from napari import Viewer
 from napari.layers import Image, Labels
 from numpy.typing import NDArray
+from pytestqt.qtbot import QtBot
 
+from napari_oneseg.dicom_seg import write_dicom_seg
 from napari_oneseg.errors import InputError
-from napari_oneseg.io import READABLE, read_volume, write_labels
+from napari_oneseg.io import READABLE, list_series, read_volume, write_labels
 from napari_oneseg.plugin import reader
+from napari_oneseg.plugin.asking import Asking
+from napari_oneseg.plugin.commands import widget_of
 from napari_oneseg.plugin.reader import get_reader, read_layers
 from napari_oneseg.plugin.scan_layer import labels_layer_kwargs, scan_of_layer
+from tests.dicom_files import UID, enhanced, grey, save, save_series
 from tests.plugin.layer_fixtures import DIRECTIONS, SHAPE, SPACING, grey_values, position, same_grid, save_scan
 
 PLUGIN = "napari-oneseg"
+HEIGHTS = [0.0, 2.0, 4.0]
 MakeViewer = Callable[[], Viewer]
 
 
@@ -104,11 +111,97 @@ def test_a_dicom_series(make_napari_viewer: MakeViewer, data_dir: Path, tmp_path
 
 def test_folders_are_looked_into_briefly(data_dir: Path, tmp_path: Path) -> None:
     assert get_reader(str(data_dir / "vs_seg_dicom")) is not None
-    assert get_reader(str(data_dir)) is None, "subfolders are not searched"
+    assert get_reader(str(data_dir)) is not None, "one of its folders holds a series"
+    assert get_reader(str(data_dir / "msd_hippocampus")) is None
     assert get_reader(str(tmp_path)) is None
     for index in range(40):
         (tmp_path / f"{index:02}.txt").write_text("no DICOM")
     assert get_reader(str(tmp_path)) is None
+
+
+def test_a_study_is_claimed_by_what_lies_one_level_below(tmp_path: Path) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "0").write_text("no DICOM")
+    assert get_reader(str(tmp_path)) is None
+    save_series(tmp_path / "T1", HEIGHTS)
+    assert get_reader(str(tmp_path)) is not None
+    assert get_reader(str(tmp_path / "notes")) is None
+    assert get_reader(str(tmp_path.parent)) is None, "two levels below is not looked at"
+
+
+def test_a_dicom_file_is_claimed_by_what_is_in_it(tmp_path: Path) -> None:
+    assert get_reader(str(save(enhanced(HEIGHTS), tmp_path / "scan.dcm"))) is not None
+    (tmp_path / "other.dcm").write_bytes(bytes(500))
+    assert get_reader(str(tmp_path / "other.dcm")) is None
+
+
+def test_a_multi_frame_file(make_napari_viewer: MakeViewer, tmp_path: Path) -> None:
+    layer = opened(make_napari_viewer(), save(enhanced([4.0, 0.0, 2.0]), tmp_path / "scan.dcm"))
+    assert (layer.name, layer.data.shape) == ("scan.dcm", (3, 5, 4))
+    np.testing.assert_array_equal(layer.data, [grey(1), grey(2), grey(0)])
+    np.testing.assert_allclose(layer.scale, (2, 0.75, 0.5))
+
+
+def test_a_study_with_one_scan_and_a_scout(make_napari_viewer: MakeViewer, tmp_path: Path) -> None:
+    save_series(tmp_path / "T1", HEIGHTS)
+    save_series(tmp_path / "scout", [0.0], SeriesInstanceUID=f"{UID}.2", SeriesNumber=1, SeriesDescription="scout")
+    viewer = make_napari_viewer()
+    with pytest.warns(UserWarning, match="'T1 axial', 3 slices is opened. Left out: 1: 'scout', 1 image"):
+        layer = opened(viewer, tmp_path)
+    np.testing.assert_array_equal(layer.data, [grey(index) for index in range(3)])
+
+
+def test_the_segmentation_that_was_exported_is_no_second_series(
+    make_napari_viewer: MakeViewer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Into the folder of the series itself, as an archive would have it."""
+    folder = save_series(tmp_path / "series", HEIGHTS, FrameOfReferenceUID=f"{UID}.8", StudyDate="20200101")
+    scan = read_volume(folder)
+    labels = np.zeros(scan.array.shape, np.uint8)
+    labels[1, 2, 3] = 1
+    write_dicom_seg(folder / "labels.dcm", labels, scan, folder, {})
+    assert len(list_series(folder)) == 1
+    np.testing.assert_array_equal(opened(make_napari_viewer(), folder).data, scan.array)
+    said: list[str] = []
+    monkeypatch.setattr(reader, "show_error", said.append)
+    assert reader._read(str(folder / "labels.dcm")) == [(None,)]
+    assert said == [
+        (
+            "labels.dcm holds no images of a scan; segmentations, doses and reports cannot be opened. Give the scan "
+            "that it belongs to."
+        )
+    ]
+
+
+@pytest.mark.parametrize("kind", ["study", "time series"])
+def test_of_several_scans_the_widget_asks_which(
+    make_napari_viewer: MakeViewer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, qtbot: QtBot, kind: str
+) -> None:
+    """napari FOLDER, or a file of several volumes: the dock comes up by itself, and asks."""
+    if kind == "study":
+        path = save_series(tmp_path / "study" / "a", HEIGHTS).parent
+        save_series(path / "b", HEIGHTS, SeriesInstanceUID=f"{UID}.2", SeriesDescription="T2")
+    else:
+        path = tmp_path / "scan.nii"
+        nib.save(nib.Nifti1Image(np.stack([grey_values().T] * 3, axis=-1), np.eye(4)), path)
+    asked: list[list[str]] = []
+    monkeypatch.setattr(Asking, "which", lambda _self, _question, texts, _shown: asked.append(texts))
+    monkeypatch.setattr(reader, "show_error", pytest.fail)
+    viewer = make_napari_viewer()
+    assert viewer.open(path, plugin=PLUGIN) == []
+    qtbot.waitUntil(lambda: bool(asked), timeout=20_000)
+    assert len(asked[0]) == {"study": 2, "time series": 3}[kind]
+    widget_of(viewer).shut_down()
+
+
+def test_without_a_window_several_scans_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_series(tmp_path, HEIGHTS)
+    save_series(tmp_path, HEIGHTS, SeriesInstanceUID=f"{UID}.2", SeriesDescription="T2")
+    said: list[str] = []
+    monkeypatch.setattr(reader, "show_error", said.append)
+    monkeypatch.setattr(reader, "current_viewer", lambda: None)
+    assert reader._read(str(tmp_path)) == [(None,)]
+    assert "holds 2 DICOM series" in said[0]
 
 
 def test_other_paths_are_left_to_others(tmp_path: Path) -> None:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import nibabel
+import nibabel as nib
 import numpy as np
 import pytest
 from napari import Viewer
 from napari.layers import Labels
 from pytestqt.qtbot import QtBot
 
-from napari_oneseg import session
+from napari_oneseg import overview, session
 from napari_oneseg.io import write_image
+from napari_oneseg.plugin.panels.picture_list import PictureList
 from napari_oneseg.plugin.widget import OneSegWidget
 from tests.dicom_files import UID, grey, put_pixels, save_series
 from tests.plugin.plugin_fixtures import COUNT, SHAPE, STACK, WEIGHTS, painted, scan_layer, small_scan
@@ -110,7 +112,7 @@ def test_the_tour(desk: Desk, tmp_path: Path) -> None:
     desk.settle()
     scan = desk.widget.controller.scan
     assert scan is not None
-    written = np.asarray(nibabel.load(path).dataobj).transpose(2, 1, 0)
+    written = np.asarray(nib.load(path).dataobj).transpose(2, 1, 0)
     np.testing.assert_array_equal(written, scan.orientation.to_source(desk.layer.data))
     assert not desk.widget.controller.unsaved
 
@@ -370,7 +372,7 @@ def test_of_several_series_in_a_folder_the_user_chooses_one(desk: Desk, tmp_path
         named = {"SeriesInstanceUID": f"{UID}.{number}", "SeriesNumber": number, "SeriesDescription": name}
         save_series(tmp_path / "both", heights, lambda dataset: put_pixels(dataset, grey(0, shape=SHAPE)), **named)
     asked: list[list[str]] = []
-    desk.widget.asking.which = lambda _question, choices: asked.append(choices) or 1  # type: ignore[method-assign,func-returns-value]
+    desk.widget.asking.which = lambda _question, texts, _shown: asked.append(texts) or 1  # type: ignore[method-assign,func-returns-value]
     desk.widget.opener.open_path(tmp_path / "both")
     desk.settle()
     desk.settle()
@@ -379,3 +381,46 @@ def test_of_several_series_in_a_folder_the_user_chooses_one(desk: Desk, tmp_path
     assert desk.widget.controller.scan is not None
     assert desk.widget.controller.scan.source.spacing[0] == 4.0
     assert desk.widget.controller.scan.path == tmp_path / "both"
+
+
+def test_pictures_of_the_scans_come_while_the_user_chooses(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a file with several volumes, too; the pictures are made by the engine's thread."""
+    volumes = np.random.default_rng(0).integers(0, 900, (3, COUNT, *SHAPE)).astype(np.int16)
+    nib.save(nib.Nifti1Image(volumes.T, np.diag([-0.5, -1, 3, 1])), tmp_path / "scan.nii")
+    shown: list[int] = []
+    threads: list[str] = []
+    reading = overview.candidate_pictures
+
+    def named(*args: object) -> object:
+        threads.append(threading.current_thread().name)
+        return reading(*args)  # type: ignore[arg-type]
+
+    def choose(dialog: PictureList) -> int:
+        desk.qtbot.waitUntil(lambda: len(shown) == 3, timeout=20_000)
+        dialog.list.setCurrentRow(2)
+        return 1
+
+    put = PictureList.set_picture
+    monkeypatch.setattr(overview, "candidate_pictures", named)
+    monkeypatch.setattr(PictureList, "exec", choose)
+    monkeypatch.setattr(PictureList, "set_picture", lambda *args: (shown.append(args[1]), put(*args)))  # type: ignore[func-returns-value]
+    desk.widget.opener.open_path(tmp_path / "scan.nii")
+    desk.qtbot.waitUntil(lambda: desk.widget.controller.scan is not None, timeout=20_000)
+    desk.settle()
+    scan = desk.widget.controller.scan
+    assert scan is not None
+    np.testing.assert_array_equal(scan.source.array, volumes[2])
+    assert (scan.name, scan.path) == ("scan volume 2", tmp_path / "scan.nii")
+    assert (sorted(shown), threads) == ([0, 1, 2], ["oneseg"])
+
+
+def test_who_chooses_nothing_opens_nothing(desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    volumes = np.random.default_rng(0).integers(0, 900, (2, COUNT, *SHAPE)).astype(np.int16)
+    nib.save(nib.Nifti1Image(volumes.T, np.eye(4)), tmp_path / "scan.nii")
+    monkeypatch.setattr(PictureList, "exec", lambda _: 0)
+    desk.widget.opener.open_path(tmp_path / "scan.nii")
+    desk.settle()
+    assert desk.widget.controller.scan is None
+    assert len(desk.viewer.layers) == 0

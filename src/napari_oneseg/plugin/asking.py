@@ -9,13 +9,14 @@ from pathlib import Path
 from qtpy.QtWidgets import (
     QFileDialog,
     QHBoxLayout,
-    QInputDialog,
     QLabel,
     QMessageBox,
     QPushButton,
     QVBoxLayout,
     QWidget,
 )
+
+from napari_oneseg.plugin.panels.picture_list import PictureList
 
 __all__ = ["Asking", "with_ending"]
 
@@ -104,10 +105,14 @@ class Asking(QWidget):
             return None
         return path
 
-    def which(self, question: str, choices: Sequence[str]) -> int | None:
-        """Return which of several the user wants."""
-        text, sure = QInputDialog.getItem(self.window(), "OneSeg", question, list(choices), 0, editable=False)
-        return choices.index(text) if sure else None
+    def which(self, question: str, texts: Sequence[str], shown: Callable[[PictureList], None]) -> int | None:
+        """Return which of several scans the user wants; ``shown`` is called with the list, to put pictures into it."""
+        dialog = PictureList(question, texts, self.window())
+        shown(dialog)
+        try:
+            return dialog.chosen if dialog.exec() else None
+        finally:
+            dialog.deleteLater()
 
     def may_close(self) -> bool:
         """Ask whether to close over labels that were not exported."""

@@ -10,42 +10,42 @@ import napari.viewer
 if TYPE_CHECKING:
     from napari_oneseg.plugin.widget import OneSegWidget
 
-__all__ = ["accept_slice", "export", "next_slice_to_check", "propagate", "suggest_slice", "undo"]
+__all__ = ["accept_slice", "export", "next_slice_to_check", "propagate", "suggest_slice", "undo", "widget_of"]
 
 _PLUGIN, _WIDGET = "napari-oneseg", "OneSeg"
 
 
 def propagate(viewer: napari.viewer.Viewer) -> None:
     """Carry the painted labels through the scan."""
-    _widget(viewer).propagate()
+    widget_of(viewer).propagate()
 
 
 def suggest_slice(viewer: napari.viewer.Viewer) -> None:
     """Show the slice most worth painting."""
-    _widget(viewer).go_to_suggestion()
+    widget_of(viewer).go_to_suggestion()
 
 
 def next_slice_to_check(viewer: napari.viewer.Viewer) -> None:
     """Show the most doubtful slice that was not accepted yet."""
-    _widget(viewer).next_slice_to_check()
+    widget_of(viewer).next_slice_to_check()
 
 
 def accept_slice(viewer: napari.viewer.Viewer) -> None:
     """Accept the slice on screen."""
-    _widget(viewer).accept_slice()
+    widget_of(viewer).accept_slice()
 
 
 def export(viewer: napari.viewer.Viewer) -> None:
     """Write the labels into a file."""
-    _widget(viewer).export()
+    widget_of(viewer).export()
 
 
 def undo(viewer: napari.viewer.Viewer) -> None:
     """Take the last step back."""
-    _widget(viewer).undo()
+    widget_of(viewer).undo()
 
 
-def _widget(viewer: napari.viewer.Viewer) -> OneSegWidget:
+def widget_of(viewer: napari.viewer.Viewer) -> OneSegWidget:
     """Return the viewer's widget, brought to the front; it is made if there is none."""
     _, widget = viewer.window.add_plugin_dock_widget(_PLUGIN, _WIDGET)
     made: OneSegWidget = widget

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 import weakref
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,17 +13,18 @@ from napari.layers import Image, Labels, Layer
 from qtpy.QtCore import QObject, Signal
 
 from napari_oneseg.errors import InputError
-from napari_oneseg.plugin.engine import Engine, Job
+from napari_oneseg.plugin.engine import Engine, Job, Report
 from napari_oneseg.plugin.scan_layer import LayerSnapshot, describe_layer
 from napari_oneseg.plugin.view_model import Choice, StepState
 
 if TYPE_CHECKING:
     from napari_oneseg.autosave import Found
-    from napari_oneseg.dicom_series import Series
+    from napari_oneseg.overview import Candidate
     from napari_oneseg.plugin.asking import Asking
     from napari_oneseg.plugin.autosaving import Autosaver
     from napari_oneseg.plugin.controller import Controller
     from napari_oneseg.plugin.painting import Painter
+    from napari_oneseg.plugin.panels.picture_list import PictureList
     from napari_oneseg.plugin.viewer_link import ViewerLink
     from napari_oneseg.session_file import SavedSession
 
@@ -96,7 +97,7 @@ class Opener(QObject):
         self.open_layer(active if isinstance(active, Image) and active in scans else scans[-1])
 
     def open_path(self, path: Path, axis: int | None = None) -> None:
-        """Read a file, or a folder of DICOM files, and open it; of several series the user chooses one.
+        """Read a file, or a folder of DICOM files, and open it; of several scans in it the user chooses one.
 
         Parameters
         ----------
@@ -107,41 +108,63 @@ class Opener(QObject):
         """
         if self._reading is not None:
             self._reading.forget()
-        if not path.is_dir():
-            self._read(path, None, axis)
-            return
 
-        def look(_: object) -> list[Series]:
-            from napari_oneseg.io import list_series
+        def look(_: object) -> list[Candidate]:
+            from napari_oneseg.overview import list_candidates
 
-            return list_series(path)
+            return list_candidates(path)
 
-        def done(found: list[Series]) -> None:
+        def done(found: list[Candidate]) -> None:
             self._reading = None
-            usable = [series for series in found if series.problem is None]
-            if len(usable) > 1:
-                names = [f"{number}: {series}" for number, series in enumerate(usable, 1)]
-                chosen = self._asking.which("The folder holds several scans. Open:", names)
-                self.changed.emit()
-                if chosen is not None:
-                    self._read(path, usable[chosen], axis)
-                else:
-                    self.not_opened.emit("")
+            if len(found) < 2:  # of none, reading says why
+                self._read(path, found[0] if found else None, axis)
+                return
+            chosen = self._ask(path, found)
+            self.changed.emit()
+            if chosen is not None:
+                self._read(path, found[chosen], axis)
             else:
-                self._read(path, None, axis)
+                self.not_opened.emit("")
 
         self._begin(Job(look, done, on_error=self._not_read, name="list"))
 
-    def _read(self, path: Path, series: Series | None, axis: int | None) -> None:
+    def _ask(self, path: Path, found: Sequence[Candidate]) -> int | None:
+        """Let the user choose one of several; their pictures are made meanwhile."""
+
+        def draw(report: Report) -> None:
+            from napari_oneseg.overview import candidate_pictures
+
+            for done, picture in enumerate(candidate_pictures(path, found), 1):
+                report.item(picture)
+                report.progress(done, len(found))
+
+        job: Job | None = None
+
+        def shown(dialog: PictureList) -> None:
+            nonlocal job
+            job = self._engine.submit(Job(draw, on_item=lambda picture: dialog.set_picture(*picture), name="pictures"))
+
+        holder = "folder" if path.is_dir() else "file"
+        chosen = self._asking.which(
+            f"This {holder} holds several scans. Which one?", [candidate.text for candidate in found], shown
+        )
+        if job is not None:
+            job.forget()
+        return chosen
+
+    def _read(self, path: Path, candidate: Candidate | None, axis: int | None) -> None:
+        series, frame = (candidate.series, candidate.frame) if candidate else (None, None)
+
         def read(_: object) -> tuple[Any, str]:
             from napari_oneseg.io import read_volume
             from napari_oneseg.plugin.scan_layer import scan_layer_data
 
             with warnings.catch_warnings(record=True) as told:
                 warnings.simplefilter("always", UserWarning)
-                volume = read_volume(path, series=None if series is None else series.key)
+                volume = read_volume(path, series=series, frame=frame)
             notes = [str(one.message) for one in told if one.category is UserWarning]
-            return scan_layer_data(volume, _plain_name(path)), " ".join(notes)
+            name = _plain_name(path) + (f" volume {frame}" if frame is not None else "")
+            return scan_layer_data(volume, name), " ".join(notes)
 
         def done(answer: tuple[Any, str]) -> None:
             data, self.note = answer

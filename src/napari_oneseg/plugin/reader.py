@@ -14,12 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from napari import current_viewer
 from napari.utils.notifications import show_error
 from numpy.typing import NDArray
 
+from napari_oneseg.dicom_file import has_mark
 from napari_oneseg.errors import InputError
-from napari_oneseg.io import READABLE, read_volume
+from napari_oneseg.io import READABLE, is_dicom, read_volume
 from napari_oneseg.orientation import shown
+from napari_oneseg.overview import list_candidates
 from napari_oneseg.plugin.layer_grid import straight_kwargs
 from napari_oneseg.plugin.scan_layer import ScanRecord, metadata_of, scan_layer_data, scan_name
 from napari_oneseg.volume import LabelArray, label_dtype
@@ -32,8 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["get_reader", "read_layers"]
 
 # A folder may hold thousands of files; a series begins with DICOM files, or with an index and a few notes.
-_FILES_LOOKED_AT = 16
-_DICOM_MARK = 128, b"DICM"
+_LOOKED_AT = 16
 
 # What napari takes for "read, but there is nothing to show".
 _NO_LAYER: Any = (None,)
@@ -58,7 +60,8 @@ def get_reader(path: str | Sequence[str]) -> Reader | None:
     place = Path(path)
     if place.is_dir():
         return _read if _holds_dicom(place) else None
-    return _read if place.name.lower().endswith(READABLE) else None
+    is_ours = place.name.lower().endswith(READABLE) or (place.is_file() and _is_dicom(place))
+    return _read if is_ours else None
 
 
 def _read(path: str | Sequence[str]) -> list[LayerDataTuple]:
@@ -66,11 +69,31 @@ def _read(path: str | Sequence[str]) -> list[LayerDataTuple]:
 
     napari would replace the message of an exception by one that names the plugin, and offer other readers.
     """
+    place = Path(path if isinstance(path, str) else path[0])
     try:
-        return read_layers(path if isinstance(path, str) else path[0])
+        return read_layers(place)
     except InputError as error:
-        show_error(str(error))
+        if not (_holds_several(place) and _asked_in_the_window(place)):
+            show_error(str(error))
         return [_NO_LAYER]
+
+
+def _holds_several(place: Path) -> bool:
+    try:
+        return len(list_candidates(place)) > 1
+    except InputError:
+        return False
+
+
+def _asked_in_the_window(place: Path) -> bool:
+    """Have the widget ask which of several scans is meant; False where there is no window to ask in."""
+    viewer = current_viewer()
+    if viewer is None or getattr(viewer.window, "_qt_window", None) is None:
+        return False
+    from napari_oneseg.plugin.commands import widget_of
+
+    widget_of(viewer).opener.open_path(place)
+    return True
 
 
 def read_layers(path: str | Path) -> list[LayerDataTuple]:
@@ -83,7 +106,7 @@ def read_layers(path: str | Path) -> list[LayerDataTuple]:
     """
     place = Path(path)
     volume = read_volume(place)
-    labels = None if place.is_dir() else _as_labels(volume.array, place.name)
+    labels = None if is_dicom(place) else _as_labels(volume.array, place.name)
     if labels is None:
         return [scan_layer_data(volume, scan_name(place))]
     turned, orientation = shown(volume)
@@ -97,20 +120,27 @@ def read_layers(path: str | Path) -> list[LayerDataTuple]:
 
 
 def _holds_dicom(folder: Path) -> bool:
-    """Look at the first files of a folder, not at its subfolders."""
+    """Look at the first files of a folder, and of the first folders in it: a study has one for each series."""
+    return _begins_with_dicom(folder) or any(map(_begins_with_dicom, _first(folder, os.DirEntry.is_dir)))
+
+
+def _begins_with_dicom(folder: Path) -> bool:
+    return any(map(_is_dicom, _first(folder, os.DirEntry.is_file)))
+
+
+def _first(folder: Path, wanted: Callable[[os.DirEntry[str]], bool]) -> list[Path]:
     try:
         with os.scandir(folder) as entries:
-            files = [entry.path for entry in islice((entry for entry in entries if entry.is_file()), _FILES_LOOKED_AT)]
-        return any(_is_dicom(Path(file)) for file in files)
+            return [Path(entry.path) for entry in islice(filter(wanted, entries), _LOOKED_AT)]
     except OSError:
-        return False
+        return []
 
 
 def _is_dicom(path: Path) -> bool:
-    offset, mark = _DICOM_MARK
-    with path.open("rb") as file:
-        file.seek(offset)
-        return file.read(len(mark)) == mark
+    try:
+        return has_mark(path)
+    except OSError:
+        return False
 
 
 def _as_labels(array: NDArray[np.generic], name: str) -> LabelArray | None:

@@ -13,7 +13,7 @@ from napari_oneseg.plugin.view_model import Choice
 
 __all__ = ["ScanPanel"]
 
-SCAN_FILES = "Scans (*.nii *.nii.gz *.nrrd *.nhdr *.mha *.mhd);;All files (*)"
+SCAN_FILES = "Scans (*.nii *.nii.gz *.nrrd *.nhdr *.mha *.mhd *.dcm);;All files (*)"
 
 
 class ScanPanel(Step):
@@ -30,7 +30,9 @@ class ScanPanel(Step):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(1, "Scan", parent)
-        self.file_button = ActionButton("Open file…", "Open a scan: NIfTI, NRRD or MetaImage.")
+        self.file_button = ActionButton(
+            "Open file…", "Open a scan: NIfTI, NRRD, MetaImage or a multi-frame DICOM file."
+        )
         self.folder_button = ActionButton("Open DICOM folder…", "Open the DICOM series in a folder.")
         self.file_button.clicked.connect(self._choose_file)
         self.folder_button.clicked.connect(self._choose_folder)
