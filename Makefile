@@ -2,7 +2,7 @@ PYTHON := .venv/bin/python
 ARGS ?=
 
 .PHONY: help demo test lint docs docs-links docs-made docs-screenshots \
-        bench-ablation bench-accuracy bench-faults bench-fuzz bench-geometry bench-speed \
+        bench-ablation bench-accuracy bench-batch bench-faults bench-fuzz bench-geometry bench-speed \
         release-check setup system clean
 
 help: ## Show this list.
@@ -43,6 +43,9 @@ bench-accuracy: setup ## Measure accuracy on real scans; ARGS goes to the progra
 
 bench-faults: setup ## Kill the program at random moments, and see what is left; ARGS goes to the program.
 	$(PYTHON) benchmarks/faults.py $(ARGS)
+
+bench-batch: setup ## Measure how much faster two workers are than one on a study; ARGS goes to the program.
+	$(PYTHON) benchmarks/batch.py $(ARGS)
 
 bench-fuzz: setup ## Give the readers damaged and hostile files; ARGS goes to the program.
 	$(PYTHON) benchmarks/fuzz.py $(ARGS)
