@@ -154,7 +154,7 @@ def _find_widget() -> Any:
     if widget_class is None:
         return None
     found = [one for one in QApplication.allWidgets() if isinstance(one, widget_class)]
-    return next((one for one in found if hasattr(one, "_shown")), None)
+    return next((one for one in found if hasattr(one, "showing")), None)
 
 
 def _of_widget(widget: Any) -> dict[str, Any]:
