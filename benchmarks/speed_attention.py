@@ -17,6 +17,7 @@ from unittest import mock
 
 import numpy as np
 import torch
+from speed_floor import attention_products
 from speed_machine import interleaved
 from torch import Tensor
 from torch.nn import functional
@@ -186,8 +187,8 @@ def compare_steps(step: Step, rounds: int, seconds: float) -> dict[str, Any]:
 
     Returns
     -------
-    ``seconds``: of each way; ``apart``: the greatest difference from the shifted products' result; ``region``: the
-    share of the slice where labels can arrive.
+    ``seconds``: of each way; ``apart``: the greatest difference from the shifted products' result; ``operations``: what
+    each has to compute at least; ``region``: the share of the slice where labels can arrive.
     """
     whole = step.everywhere()
     works: Mapping[str, Callable[[], Exchange]] = {
@@ -197,13 +198,16 @@ def compare_steps(step: Step, rounds: int, seconds: float) -> dict[str, Any]:
         "tiles, whole slice": lambda: whole.by(tiled_exchange),
         SHIFTED_STEP: lambda: whole.by(shifted_exchange),
     }
-    apart = {}
+    apart, operations = {}, {}
     for name, work in works.items():
         here = step if "where" in name else whole
         apart[name] = greatest_difference(work(), here.by(shifted_exchange), here)
+        size = step.window, len(step.target), len(step.maps), len(step.bridged)
+        operations[name] = attention_products(here.region, *size)
     return {
         "seconds": interleaved(works, rounds, seconds, step.target.device),
         "apart": apart,
+        "operations": operations,
         "region": float(step.region.float().mean()),
         "positions": list(step.region.shape),
         "labels": len(step.bridged),

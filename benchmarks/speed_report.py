@@ -122,12 +122,18 @@ def cases_table(part: Part) -> str:
 
 def sides_table(part: Part) -> str:
     """Return one step of the attention and whole scans, by each way."""
-    blocks = []
+    blocks, rates = [], median_rates(part["rates"])
     for row in part["rows"]:
         step, whole = row["step"], _times(row["seconds"])
         times = _times(step["seconds"])
+        least = {name: Work(operations).floor(rates) for name, operations in step["operations"].items()}
         rows = [
-            [name, time_of(t), f"{times[SHIFTED_STEP] / t:.1f}", f"{step['apart'][name]:.0e}"]
+            [
+                name,
+                f"{time_of(t)} ({t / least[name]:.1f})",
+                f"{times[SHIFTED_STEP] / t:.1f}",
+                f"{step['apart'][name]:.0e}",
+            ]
             for name, t in times.items()
         ]
         scan = f"{row['scan']}, {_size(row['shape'])}, {row['labels']} labels"

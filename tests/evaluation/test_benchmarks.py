@@ -345,6 +345,9 @@ def test_a_step_by_each_way_gives_the_same(speed: SimpleNamespace) -> None:
     assert max(told["apart"].values()) < 1e-4
     assert told["region"] == pytest.approx(18 / 30)
     assert step.held().sum() == 21 * 10
+    assert told["operations"]["exchange, whole slice"] == told["operations"]["shifted products, whole slice"]
+    # The region reaches neither side of the slice, so each of its columns sees five; rows see 3, 4, 5, ... 5, 4, 3.
+    assert told["operations"]["tiles, where labels can be"] == 2 * (18 * 5) * (2 * 3 + 2 * 4 + 17 * 5) * (16 + 4 + 3)
     longer = replace(step, window=7)
     shifted = speed.attention.shifted_exchange
     assert speed.attention.greatest_difference(longer.by(shifted), step.by(shifted), step) > 1e-2
