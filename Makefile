@@ -3,6 +3,7 @@ ARGS ?=
 
 .PHONY: help demo test lint docs docs-links docs-made docs-screenshots \
         bench-ablation bench-accuracy bench-batch bench-faults bench-fuzz bench-geometry bench-speed \
+        bench-training growth \
         release-check setup system clean
 
 help: ## Show this list.
@@ -31,9 +32,10 @@ docs-made: setup ## Renew the measured tables of README.md and the pictures of "
 
 docs-screenshots: setup ## Photograph the tutorial anew: the end-to-end test uses the real program and takes the pictures.
 	ONESEG_E2E_PICTURES=build $(PYTHON) -m pytest tests/e2e/test_tour.py -k phantom
-	for step in 1-open 2-painted 3-propagated 4-review 5-correction 6-export; do \
+	for step in 1-open 2-painted 3-propagated 4-review 5-correction; do \
 		cp build/pictures/phantom-$$step.png docs/images/tutorial-$$step.png; \
 	done
+	cp build/pictures/phantom-7-exported.png docs/images/tutorial-6-export.png
 
 bench-ablation: setup ## Measure what each part of self-learning contributes; ARGS goes to the program.
 	$(PYTHON) benchmarks/ablation.py $(ARGS)
@@ -58,6 +60,12 @@ bench-speed: setup ## Measure speed and memory; ARGS goes to the program.
 
 release-check: setup ## Build wheel and sdist of what is committed, and try them in an empty environment.
 	scripts/release-check.sh
+
+bench-training: setup ## Measure training: several processes, loading, memory; ARGS goes to the program.
+	$(PYTHON) benchmarks/training.py $(ARGS)
+
+growth: setup ## Print what many scans cost, from what was measured; ARGS goes to the program.
+	$(PYTHON) benchmarks/growth.py $(ARGS)
 
 setup: system .venv/.installed ## Install what is missing: system packages, .venv.
 
