@@ -94,7 +94,8 @@ def test_the_palette_offers_what_needs_no_file() -> None:
 def test_reader_and_writer_take_the_files_that_the_core_takes() -> None:
     contributions = PluginManifest.from_distribution("napari-oneseg").contributions
     (reader,), (writer,) = contributions.readers, contributions.writers
-    assert [pattern.removeprefix("*") for pattern in reader.filename_patterns] == list(READABLE)
+    dicom = [".dcm", ".dicom", ".ima"]
+    assert [pattern.removeprefix("*") for pattern in reader.filename_patterns] == [*READABLE, *dicom]
     assert writer.filename_extensions == list(WRITABLE)
 
 

@@ -54,5 +54,15 @@ def test_a_picture_comes_later_and_stays_in_the_middle(dialog: PictureList) -> N
     assert colour(dialog, 0, 48, 48).alpha() < 100, "the others still wait"
 
 
+def test_a_selected_picture_is_shown_as_it_is(dialog: PictureList, qtbot: QtBot) -> None:
+    for number in (0, 1):
+        dialog.set_picture(number, np.full((96, 96), 90, np.uint8))
+    qtbot.wait(50)
+    seen = dialog.list.viewport().grab().toImage()
+    for number in (0, 1):
+        middle = dialog.list.visualItemRect(dialog.list.item(number)).center().y()
+        assert seen.pixelColor(40, middle).getRgb() == (90, 90, 90, 255)
+
+
 def test_a_picture_of_what_is_not_listed_is_left_aside(dialog: PictureList) -> None:
     dialog.set_picture(7, np.zeros((9, 9), np.uint8))

@@ -6,9 +6,19 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from qtpy.QtCore import QSize, Qt
+from qtpy.QtCore import QModelIndex, QSize, Qt
 from qtpy.QtGui import QColor, QIcon, QImage, QPainter, QPixmap
-from qtpy.QtWidgets import QDialog, QDialogButtonBox, QListWidget, QListWidgetItem, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QDialog,
+    QDialogButtonBox,
+    QListWidget,
+    QListWidgetItem,
+    QStyle,
+    QStyledItemDelegate,
+    QStyleOptionViewItem,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_oneseg.plugin.panels.look import paragraph
 
@@ -36,6 +46,7 @@ class PictureList(QDialog):
         self.list = QListWidget()
         self.list.setAccessibleName(question)
         self.list.setIconSize(QSize(_SIDE, _SIDE))
+        self.list.setItemDelegate(_Unveiled(self.list))
         self.list.setUniformItemSizes(True)
         self.list.setWordWrap(True)
         waiting = _icon(None)
@@ -73,6 +84,19 @@ class PictureList(QDialog):
             item.setIcon(_icon(picture))
 
 
+class _Unveiled(QStyledItemDelegate):
+    """Draws an entry's picture as it is, also where the entry is selected: styles lay a colour over it."""
+
+    def paint(self, painter: QPainter, option: QStyleOptionViewItem, index: QModelIndex) -> None:
+        """Draw the entry, and its picture once more."""
+        super().paint(painter, option, index)
+        own = QStyleOptionViewItem(option)
+        self.initStyleOption(own, index)
+        style = own.widget.style()
+        place = style.subElementRect(QStyle.SubElement.SE_ItemViewItemDecoration, own, own.widget)
+        index.data(Qt.ItemDataRole.DecorationRole).paint(painter, place)
+
+
 def _icon(picture: NDArray[np.uint8] | None) -> QIcon:
     """Return a square icon with the picture in its middle; dark where there is none yet."""
     square = QPixmap(_SIDE, _SIDE)
@@ -84,7 +108,4 @@ def _icon(picture: NDArray[np.uint8] | None) -> QIcon:
         painter = QPainter(square)
         painter.drawImage((_SIDE - columns) // 2, (_SIDE - rows) // 2, image)
         painter.end()
-    icon = QIcon(square)
-    # A selected entry would otherwise be tinted, and look brighter than it is.
-    icon.addPixmap(square, QIcon.Mode.Selected)
-    return icon
+    return QIcon(square)
