@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,15 +13,18 @@ import pytest
 from napari import Viewer
 from napari.layers import Image, Labels
 from pytestqt.qtbot import QtBot
+from qtpy.QtCore import QEvent
 
 from napari_oneseg import session
 from napari_oneseg.batch import labels_path
 from napari_oneseg.errors import OutputError
-from napari_oneseg.io import write_image
+from napari_oneseg.io import write_image, write_labels
 from napari_oneseg.plugin import study_desk
 from napari_oneseg.plugin.study_desk import StudyDesk
 from napari_oneseg.plugin.widget import OneSegWidget
+from napari_oneseg.plugin.work_clock import PAUSE_SECONDS
 from napari_oneseg.study import StudyScan, open_study
+from napari_oneseg.study_claims import Claims
 from tests.plugin.plugin_fixtures import STACK, WEIGHTS, small_scan
 from tests.plugin.test_widget import Desk
 
@@ -29,7 +34,7 @@ class StudyDock(Desk):
 
     def settle(self) -> None:
         widget = self.widget
-        engines = (widget.engine, widget.saver, widget.learner._lane, widget.studier.lane)
+        engines = (widget.engine, widget.saver, widget.learner._lane, widget.studier.keeper.lane)
         for _ in range(3):  # one asks the other
             self.qtbot.waitUntil(lambda: not any(engine.busy for engine in engines), timeout=20_000)
             self.qtbot.wait(40)
@@ -335,9 +340,341 @@ def test_a_scan_that_is_missing_at_the_beginning(dock: StudyDock, tmp_path: Path
     assert dock.images == ["b"]
 
 
+def test_a_scan_whose_file_is_taken_away_holds_nobody_up(dock: StudyDock, study: Path) -> None:
+    dock.open(study)
+    dock.paint(4)
+    (study / "a.nii.gz").rename(study / "a.hidden")
+    desk = dock.widget.studier.keeper.desk
+    assert desk is not None
+    desk.study.refresh()
+    dock.widget.studier.keeper.flush()
+    dock.press("next")
+    assert dock.here == "b"
+    (study / "a.hidden").rename(study / "a.nii.gz")
+    dock.press("close")
+    dock.open(study)
+    dock.widget.view.study.list.scan_chosen.emit("a")
+    dock.settle()
+    assert dock.shown == [4]
+
+
 def test_what_is_no_study_is_told(dock: StudyDock, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     dock.open(empty)
     assert "holds no scans" in dock.said
     assert dock.widget.view.study.isHidden()
+
+
+# Time, notes and tables
+
+
+def test_time_counts_while_somebody_works(dock: StudyDock, study: Path) -> None:
+    now = [0.0]
+    dock.open(study)
+    clock = dock.widget.studier.keeper.clock
+    clock.__init__(lambda: now[0])  # type: ignore[misc]
+    actions: list[Callable[[], object]] = [
+        lambda: dock.paint(4),
+        lambda: dock.widget.link.go_to(2),
+        dock.widget.view.suggest.suggest_button.click,
+        lambda: _mouse(dock, dock.viewer.mouse_drag_callbacks),
+        lambda: _mouse(dock, dock.viewer.mouse_wheel_callbacks),
+        lambda: dock.widget.view.study.notes_edited.emit("unclear"),
+    ]
+    dock.widget.studier.keeper.touch()
+    for action in actions:
+        before = clock.seconds
+        now[0] += 10
+        action()
+        assert clock.seconds == before + 10, action
+    now[0] += PAUSE_SECONDS + 1
+    dock.settle()
+    dock.widget.studier.keeper.flush()
+    dock.settle()
+    assert kept(study, "a").seconds == 60
+    dock.paint(5)
+    now[0] += 7
+    dock.press("next")
+    assert kept(study, "a").seconds == 67
+
+
+def _mouse(dock: StudyDock, callbacks: list[Callable[[Viewer, object], None]]) -> None:
+    """What napari does when a button is pressed, or the wheel turned, on the canvas."""
+    own = [callback for callback in callbacks if callback == dock.widget.studier.keeper._touched]
+    assert len(own) == 1
+    own[0](dock.viewer, object())
+
+
+def test_time_on_another_scan_does_not_count(dock: StudyDock, study: Path) -> None:
+    now = [0.0]
+    dock.open(study)
+    dock.widget.studier.keeper.clock.__init__(lambda: now[0])  # type: ignore[misc]
+    dock.add_scan(1, "mine")
+    dock.widget.opener.open_key(id(dock.viewer.layers["mine"]))
+    dock.settle()
+    assert not dock.widget.studier.is_open
+    for _ in range(3):
+        now[0] += 10
+        dock.paint(4)
+    dock.widget.studier.keeper.flush()
+    dock.settle()
+    assert kept(study, "a").seconds == 0
+    assert kept(study, "a").slices_painted == 0
+
+
+def test_slices_are_counted_while_they_are_painted(dock: StudyDock, study: Path) -> None:
+    dock.open(study)
+    for index in (4, 6):
+        dock.paint(index)
+    dock.widget.studier.keeper.flush()
+    dock.settle()
+    assert kept(study, "a").slices_painted == 2
+    dock.widget.propagate()
+    dock.settle()
+    dock.paint(8, centre=(10, 20))
+    dock.press("next")
+    assert (kept(study, "a").slices_painted, kept(study, "a").corrections) == (3, 1)
+
+
+def test_notes_stay_with_their_scan(dock: StudyDock, study: Path) -> None:
+    dock.open(study)
+    panel = dock.widget.view.study
+    panel.notes.setPlainText("unclear border")
+    dock.press("next")
+    assert panel.notes.toPlainText() == ""
+    assert kept(study, "a").notes == "unclear border"
+    assert kept(study, "b").notes == ""
+    dock.press("previous")
+    assert panel.notes.toPlainText() == "unclear border"
+
+
+def test_the_tables(dock: StudyDock, study: Path, tmp_path: Path) -> None:
+    now = [0.0]
+    dock.open(study)
+    dock.widget.studier.keeper.clock.__init__(lambda: now[0])  # type: ignore[misc]
+    dock.paint(4)
+    now[0] += 90
+    dock.paint(6, label=2, size=4)
+    volume = {value: float((dock.layer.data == value).sum()) * 1.5 / 1000 for value in (1, 2)}
+    asked: list[Path] = []
+    path = tmp_path / "mine.csv"
+    dock.widget.asking.for_table = lambda proposed: asked.append(proposed) or path  # type: ignore[method-assign,func-returns-value]
+    dock.press("summary")
+    assert asked == [study / "oneseg-results" / "summary.csv"]
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["scan"] for row in rows] == ["a", "b", "c"]
+    assert rows[0]["status"] == "in progress"
+    assert rows[0]["slices_painted"] == "2"
+    assert float(rows[0]["minutes"]) == 1.5
+    for value in (1, 2):
+        assert float(rows[0][f"volume_ml_{value}"]) == pytest.approx(volume[value], abs=0.0006)
+    with (tmp_path / "mine_effort.csv").open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["scan"] for row in rows] == ["a", "median of 1", "total of 1"]
+    assert float(rows[0]["minutes"]) == 1.5
+    assert "mine.csv and mine_effort.csv" in dock.said
+
+
+# Going on later
+
+
+def test_a_study_goes_on_where_it_was_left(dock: StudyDock, study: Path, again: Callable[[], StudyDock]) -> None:
+    dock.open(study)
+    dock.paint(4)
+    dock.press("next")
+    dock.paint(7)
+    dock.widget.propagate()
+    dock.settle()
+    dock.widget.controller.restyle(1, "Liver")
+    dock.widget.link.go_to(6)
+    dock.layer.data[1, 10:14, 10:14] = 3  # announced by nobody, and not written yet
+    before = dock.layer.data.copy()
+    dock = again()
+    dock.open(study)
+    assert dock.here == "b", "not the first one that is not finished"
+    np.testing.assert_array_equal(dock.layer.data, before)
+    assert dock.widget.link.current() == 6
+    assert dock.widget.controller.style(1).name == "Liver"
+    assert dock.widget.asking.isHidden(), "nothing need be asked"
+    dock.press("previous")
+    assert dock.shown == [4]
+
+
+def test_after_a_crash_the_last_strokes_are_there_and_nobody_is_asked(
+    dock: StudyDock, study: Path, again: Callable[[], StudyDock]
+) -> None:
+    dock.open(study)
+    dock.paint(4)
+    dock.press("next")
+    dock.press("previous")
+    dock.paint(6)
+    dock.settle()
+    # The program ends here: what the study has of the scan is older than what the autosave has.
+    dock.widget.studier.keeper.desk.claims.give_back()
+    dock.widget.studier.close = dock.widget.studier.keeper.lane.close  # type: ignore[method-assign]
+    dock = again()
+    dock.open(study)
+    dock.settle()
+    assert dock.here == "a"
+    assert dock.shown == [4, 6]
+    assert dock.widget.asking.isHidden()
+
+
+def test_older_work_of_another_run_is_not_taken_up(
+    dock: StudyDock, study: Path, tmp_path: Path, again: Callable[[], StudyDock]
+) -> None:
+    dock.open(study)
+    dock.paint(4)
+    dock.settle()
+    shutil.copytree(dock.folder, tmp_path / "old")
+    dock.paint(6)
+    dock = again()
+    for path in (tmp_path / "old").glob("*.oneseg"):
+        shutil.copy2(path, dock.folder)
+    dock.open(study)
+    dock.settle()
+    assert dock.shown == [4, 6]
+    assert dock.widget.asking.isHidden()
+
+
+def test_the_window_closes_without_a_question_and_without_loss(
+    dock: StudyDock, study: Path, again: Callable[[], StudyDock]
+) -> None:
+    dock.widget.asking.may_close = lambda: pytest.fail("it is kept in the study")  # type: ignore[method-assign]
+    dock.open(study)
+    dock.paint(4)
+    assert not dock.widget.eventFilter(dock.widget.window(), QEvent(QEvent.Type.Close))
+    dock = again()
+    assert not any(dock.folder.glob("*.oneseg")), "the study has it; nothing is offered a second time"
+    dock.open(study)
+    assert dock.shown == [4]
+
+
+def test_a_study_that_is_closed_leaves_nothing_behind_and_opens_as_it_was(dock: StudyDock, study: Path) -> None:
+    dock.open(study)
+    dock.paint(4)
+    dock.press("close")
+    assert dock.widget.view.study.isHidden()
+    assert len(dock.viewer.layers) == 0
+    other = Claims(study / "oneseg-results")
+    assert other.take("a"), "others may have it"
+    other.give_back()
+    dock.open(study)
+    assert dock.here == "a"
+    assert dock.shown == [4]
+    assert dock.images == ["a"]
+
+
+def test_another_plane_has_work_of_its_own_also_later(
+    dock: StudyDock, study: Path, again: Callable[[], StudyDock]
+) -> None:
+    dock.open(study)
+    dock.paint(4)
+    dock.widget.opener.change_axis(1)
+    dock.settle()
+    dock.layer.data[2:6, 16, 10:14] = 1
+    dock.widget.painter.compare()
+    dock.settle()
+    coronal = dock.layer.data.copy()
+    dock = again()
+    dock.open(study)
+    np.testing.assert_array_equal(dock.layer.data, coronal)
+    dock.widget.opener.change_axis(0)
+    dock.settle()
+    assert dock.shown == [4]
+    dock.press("next")
+    dock.press("previous")
+    assert dock.shown == [4]
+
+
+def test_work_on_a_scan_that_was_removed_by_hand_is_kept(dock: StudyDock, study: Path) -> None:
+    dock.open(study)
+    dock.paint(4)
+    dock.viewer.layers.remove("a")
+    dock.settle()
+    assert not dock.widget.studier.is_open
+    dock.widget.view.study.list.scan_chosen.emit("a")
+    dock.settle()
+    assert dock.shown == [4]
+
+
+def test_work_on_another_scan_of_that_name_is_set_aside(dock: StudyDock, study: Path) -> None:
+    dock.open(study)
+    dock.paint(4)
+    dock.press("next")
+    volume = small_scan(7)
+    write_image(study / "a.nii.gz", volume.array, volume)
+    dock.press("previous")
+    assert dock.shown == []
+    assert "another scan" in dock.said
+    dock.paint(2)
+    dock.press("next")
+    results = study / "oneseg-results"
+    assert (results / "a.oneseg.earlier-1").exists()
+    dock.press("previous")
+    assert dock.shown == [2]
+
+
+def test_work_that_is_damaged_is_set_aside(dock: StudyDock, study: Path) -> None:
+    results = study / "oneseg-results"
+    results.mkdir()
+    (results / "a.oneseg").write_bytes(b"no session")
+    dock.open(study)
+    assert dock.here == "a"
+    assert "set aside" in dock.said
+    assert (results / "a.oneseg.earlier-1").read_bytes() == b"no session"
+
+
+def test_painted_slices_that_came_with_the_scan_are_there(dock: StudyDock, study: Path) -> None:
+    volume = small_scan(0)
+    labels = np.zeros(volume.array.shape, np.uint8)
+    labels[3, 10:20, 12:24] = 2
+    write_labels(study / "a_annotation.nii.gz", labels, volume)
+    dock.open(study)
+    assert dock.shown == [3]
+    assert dock.widget.controller.state is not None
+    assert list(dock.widget.controller.state.painted) == [3]
+    assert dock.agrees
+    scan = dock.widget.controller.scan
+    assert scan is not None
+    np.testing.assert_array_equal(scan.orientation.to_source(dock.layer.data), labels)
+
+
+# Two windows
+
+
+def test_two_windows_never_have_the_same_scan(dock: StudyDock, study: Path) -> None:
+    other = Claims(study / "oneseg-results")
+    other.take("a")
+    dock.open(study)
+    assert dock.here == "b"
+    dock.widget.view.study.list.scan_chosen.emit("a")
+    dock.settle()
+    assert dock.here == "b"
+    assert "Another window works on a" in dock.said
+    dock.press("next")
+    dock.press("next")
+    assert dock.here == "b", "past the one that is taken"
+    other.give_back()
+    dock.press("next")
+    dock.press("next")
+    assert dock.here == "a"
+    assert not other.take("a")
+
+
+def test_a_window_sees_what_another_one_has_done(dock: StudyDock, study: Path) -> None:
+    dock.open(study)
+    other = StudyDesk(study)
+    assert other.arrive(other.left_off()) is not None
+    other.keep("b", study_desk.Left({"status": "done", "slices_painted": 4}, seconds=120))
+    dock.widget.studier.keeper.flush()
+    dock.settle()
+    row = dock.widget.view.study.list._model.rows[1]
+    assert (row.slices, row.minutes) == ("4", "2.0")
+    dock.paint(4)
+    dock.press("done")
+    assert dock.here == "c"
+    assert kept(study, "b").slices_painted == 4, "what the other one wrote is still there"
+    other.claims.give_back()

@@ -50,13 +50,13 @@ def study_state(
         for scan in worklist.scans
     )
     finished = sum(row.finished for row in rows)
-    scan = None if here is None else worklist[here]
+    scan = worklist.find(here)
     text = busy
     if scan is not None and not busy:
-        row = next(row for row in rows if row.name == here)
-        text = (
-            f"{scan.name}: {row.status if is_open or scan.status == 'failed' else f'{row.status}, not in the viewer'}"
-        )
+        status = next(row.status for row in rows if row.name == here)
+        text = f"{here}: {status}" + ("" if is_open or scan.status == "failed" else ", not in the viewer")
+    elif here is not None and not busy:
+        text = f"{here}: its file was taken away"
     return StudyState(
         title=worklist.title,
         summary=f"{finished} of {len(rows)} finished",
@@ -96,7 +96,8 @@ def nothing_left(worklist: Worklist, here: str | None) -> str:
     unfinished = [scan for scan in worklist.scans if scan.status in _UNFINISHED and scan.name != here]
     if unfinished:
         return "All scans that are left are being worked on in other windows."
-    if here is not None and worklist[here].status in _UNFINISHED:
+    at_hand = worklist.find(here)
+    if at_hand is not None and at_hand.status in _UNFINISHED:
         return "This is the last scan that is not finished; 'Done' writes its labels."
     return "All scans of the study are finished. 'Save summary…' writes the tables; any scan can be opened again."
 

@@ -171,7 +171,7 @@ class ScanAtHand:
             values |= {"status": status, "problem": self._scan.problem if status == "skipped" else ""}
         elif self._was_only_looked_at():
             values["status"] = "open"
-        return Left(values, seconds, saved, self.plane, export, made)
+        return Left(values, seconds, saved, self.plane if self.is_open else None, export, made)
 
     def _was_only_looked_at(self) -> bool:
         session = self._controller.session

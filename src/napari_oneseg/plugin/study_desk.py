@@ -56,9 +56,9 @@ class Worklist:
     scans: tuple[StudyScan, ...]
     elsewhere: frozenset[str] = frozenset()
 
-    def __getitem__(self, name: str) -> StudyScan:
-        """Return a scan by its name."""
-        return next(scan for scan in self.scans if scan.name == name)
+    def find(self, name: str | None) -> StudyScan | None:
+        """Return a scan by its name; None where there is none, such as one whose file was taken away."""
+        return next((scan for scan in self.scans if scan.name == name), None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +100,7 @@ class Left:
     saved
         The work, None where it is on disk as it is.
     plane
-        The plane that it was made in, as of :func:`plane_of`.
+        The plane that the scan is left in, as of :func:`plane_of`; None where it is not being left.
     export
         Writes the labels, where the scan is done.
     made
@@ -110,7 +110,7 @@ class Left:
     values: Mapping[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     saved: SavedSession | None = None
-    plane: str = ""
+    plane: str | None = None
     export: Callable[[Path], object] | None = None
     made: tuple[SessionState, Mapping[str, Any]] | None = None
 
@@ -165,7 +165,7 @@ class StudyDesk:
     def after(self, name: str) -> Iterator[StudyScan]:
         """Yield the unfinished scans that follow one, around the end of the list."""
         scans = self.study.scans
-        at = [scan.name for scan in scans].index(name)
+        at = next((at for at, scan in enumerate(scans) if scan.name == name), -1)
         yield from (scan for scan in (*scans[at + 1 :], *scans[:at]) if scan.status in _UNFINISHED)
 
     def before(self, name: str) -> Iterator[StudyScan]:
@@ -251,18 +251,27 @@ class StudyDesk:
         """
         if left.saved is not None or left.export is not None:
             self._make_folder()
-        if left.saved is not None:
-            from napari_oneseg.session_file import save_session
-
-            save_session(self.session_path(name, left.plane), left.saved)
+        if left.plane is not None:
+            self._keep_work(self.session_path(name, left.plane), left.saved)
         if left.export is not None:
             left.export(self.labels_path(name))
-        if left.seconds:
+        # Of a scan whose file was taken away the work is kept, but the list has no line for it.
+        listed = any(scan.name == name for scan in self.study.scans)
+        if left.seconds and listed:
             self.study.add_time(name, left.seconds)
-        if left.values:
+        if left.values and listed:
             self.study.record({name: left.values})
         self._seen = self._changed()
         return self.worklist()
+
+    def _keep_work(self, path: Path, saved: SavedSession | None) -> None:
+        if saved is not None:
+            from napari_oneseg.session_file import save_session
+
+            save_session(path, saved)
+        elif path.exists():
+            with suppress(OSError):  # of several planes, the one left last is shown first
+                path.touch()
 
     def _make_folder(self) -> None:
         try:

@@ -131,11 +131,11 @@ class OneSegWidget(QWidget):
         panel.done_requested.connect(studier.done)
         panel.skip_requested.connect(studier.skip)
         panel.scan_chosen.connect(studier.go_to)
-        panel.notes_edited.connect(studier.note)
+        panel.notes_edited.connect(studier.keeper.note)
         panel.summary_requested.connect(studier.save_tables)
         panel.close_requested.connect(studier.close_study)
         for button in self.view.findChildren(QAbstractButton):
-            button.clicked.connect(studier.touch)
+            button.clicked.connect(studier.keeper.touch)
 
     def _connect_target(self) -> None:
         controller, panel = self.controller, self.view.target

@@ -35,7 +35,8 @@ _PADDING = 14
 STYLE = f"""
 OneSegView QPushButton, OneSegView QComboBox, OneSegView QAbstractSpinBox {{ border: 1px solid transparent; }}
 OneSegView QPushButton:focus, OneSegView QComboBox:focus, OneSegView QAbstractSpinBox:focus,
-OneSegView QListWidget:focus, OneSegView QTableWidget:focus {{ border: 1px solid {ACCENT}; }}
+OneSegView QListWidget:focus, OneSegView QTableWidget:focus, OneSegView QTreeView:focus,
+OneSegView QPlainTextEdit:focus {{ border: 1px solid {ACCENT}; }}
 OneSegView QPushButton[prominent="true"] {{ font-weight: bold; padding: 6px; }}
 OneSegView QPushButton[prominent="true"]:enabled {{ background-color: {ACCENT}; color: white; }}
 OneSegView QPushButton[prominent="true"]:enabled:hover {{ background-color: #0a84dc; }}

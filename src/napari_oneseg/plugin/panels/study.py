@@ -17,7 +17,11 @@ _NOTES_LINES = 2
 
 
 class StudyPanel(QFrame):
-    """Stands above the steps while a study is open; folded, the buttons to go on with stay."""
+    """Stands above the steps while a study is open; folded, the buttons to go on with stay.
+
+    It is folded while a scan is worked on, so that the steps have room, and unfolds where there is none; but once the
+    user has folded or unfolded it, it stays so.
+    """
 
     previous_requested = Signal()
     done_requested = Signal()
@@ -31,7 +35,10 @@ class StudyPanel(QFrame):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.header = StepHeader(None, "Study")
+        self.header.set_state("off", "")
         self.header.toggled.connect(self._show_folding)
+        self.header.clicked.connect(self._fold_by_hand)
+        self._folded_by_hand = False
         self.text = OneLine()
         self.previous_button = ActionButton("← Previous", "Go back to the scan before; the work on this one is kept.")
         self.done_button = ActionButton(
@@ -54,7 +61,9 @@ class StudyPanel(QFrame):
             "Write two tables: volumes, confidence and painted slices of every scan, and beside it minutes and slices."
         )
         self.close_button = QPushButton("Close study")
-        self.close_button.setToolTip("Go on without the study; everything is kept, and it opens where you left it.")
+        self.close_button.setToolTip(
+            "Close the study and its scan; everything is kept, and it opens where you left it."
+        )
         self._typing = QTimer(self)
         self._typing.setSingleShot(True)
         self._typing.setInterval(_TYPING_MS)
@@ -64,7 +73,7 @@ class StudyPanel(QFrame):
         self._lay_out()
         self._connect()
         self.set_study(None)
-        self.header.setChecked(True)
+        self._show_folding()
 
     def _lay_out(self) -> None:
         self.notes.setFixedHeight(self.notes.fontMetrics().lineSpacing() * _NOTES_LINES + 14)
@@ -131,6 +140,8 @@ class StudyPanel(QFrame):
         for button in (self.summary_button, self.close_button):
             button.setEnabled(not state.is_busy)
         self._show_notes(state)
+        if not self._folded_by_hand and not state.is_busy:
+            self.header.setChecked(not state.can_finish)
 
     def _show_notes(self, state: StudyState) -> None:
         another = state.here != self._notes_of
@@ -164,6 +175,9 @@ class StudyPanel(QFrame):
     def _choose(self, name: str) -> None:
         self.flush_notes()
         self.scan_chosen.emit(name)
+
+    def _fold_by_hand(self) -> None:
+        self._folded_by_hand = True
 
     def _show_folding(self) -> None:
         self.body.setVisible(self.header.isChecked())

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from qtpy.QtCore import QAbstractTableModel, QModelIndex, Qt, Signal
+from qtpy.QtCore import QAbstractTableModel, QModelIndex, QSize, Qt, Signal
 from qtpy.QtGui import QFont, QKeyEvent
-from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableView, QWidget
+from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTreeView, QWidget
 
 from napari_oneseg.plugin.view_model import StudyRow
 
@@ -23,6 +23,8 @@ _HEADING_TIPS = (
 Pauses of more than a minute and a half do not count.""",
 )
 _MOST_ROWS, _ROW_HEIGHT = 6, 22
+_NUMBER = {Qt.ItemDataRole.TextAlignmentRole: int(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)}
+_CELLS: tuple[dict[int, Any], ...] = ({Qt.ItemDataRole.SizeHintRole: QSize(0, _ROW_HEIGHT)}, {}, _NUMBER, _NUMBER)
 _SIGNS = {
     "open": "\N{WHITE CIRCLE}",
     "in progress": "\N{CIRCLE WITH LEFT HALF BLACK}",
@@ -65,24 +67,19 @@ class _Model(QAbstractTableModel):
         return None
 
     def data(self, index: QModelIndex, role: int = 0) -> Any:
-        row = self.rows[index.row()]
+        row, column = self.rows[index.row()], index.column()
         if role == Qt.ItemDataRole.DisplayRole:
-            status = f"{_SIGNS.get(row.status, '')} {row.status}"
-            return (row.name, status, row.slices, row.minutes)[index.column()]
+            return (row.name, f"{_SIGNS.get(row.status, '')} {row.status}", row.slices, row.minutes)[column]
         if role == Qt.ItemDataRole.ToolTipRole:
             return row.tip
-        if role == Qt.ItemDataRole.AccessibleTextRole and index.column() == NAME:
-            return f"{row.name}, {row.status}"
         if role == Qt.ItemDataRole.FontRole and row.name == self.here:
             font = QFont(self.parent().font())
             font.setBold(True)
             return font
-        if role == Qt.ItemDataRole.TextAlignmentRole and index.column() in (SLICES, MINUTES):
-            return int(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
-        return None
+        return _CELLS[column].get(role)
 
 
-class StudyList(QTableView):
+class StudyList(QTreeView):
     """Announces the scan that is to be opened: double-clicked, or chosen with the arrow keys and Enter."""
 
     scan_chosen = Signal(str)
@@ -94,20 +91,16 @@ class StudyList(QTableView):
         self.setModel(self._model)
         self.setAccessibleName("Scans of the study")
         self.setToolTip(_HEADING_TIPS[NAME])
-        self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        self.setRootIsDecorated(False)
+        self.setUniformRowHeights(True)
+        self.setAllColumnsShowFocus(True)
         self.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
         self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
-        self.setTabKeyNavigation(False)
-        self.setShowGrid(False)
-        self.setWordWrap(False)
+        self.setExpandsOnDoubleClick(False)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.verticalHeader().hide()
-        self.verticalHeader().setDefaultSectionSize(_ROW_HEIGHT)
-        self.verticalHeader().setMinimumSectionSize(_ROW_HEIGHT)
-        header = self.horizontalHeader()
-        header.setHighlightSections(False)
-        header.setSectionsClickable(False)
-        header.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
+        header = self.header()
+        header.setStretchLastSection(False)
+        header.setSectionsMovable(False)
         header.setMinimumSectionSize(24)
         header.setSectionResizeMode(NAME, QHeaderView.ResizeMode.Stretch)
         for column in (STATUS, SLICES, MINUTES):
@@ -122,7 +115,7 @@ class StudyList(QTableView):
             names = [row.name for row in rows]
             if here in names:
                 self.setCurrentIndex(self._model.index(names.index(here), NAME))
-        height = self.horizontalHeader().sizeHint().height() + 2 * self.frameWidth()
+        height = self.header().sizeHint().height() + 2 * self.frameWidth()
         self.setFixedHeight(height + _ROW_HEIGHT * min(max(len(rows), 1), _MOST_ROWS))
 
     def keyPressEvent(self, event: QKeyEvent) -> None:

@@ -63,7 +63,6 @@ class OneSegView(QWidget):
         rows = QVBoxLayout(column)
         rows.setContentsMargins(2, 2, 2, 8)
         rows.setSpacing(4)
-        rows.addWidget(self.study)
         for step in self.steps:
             rows.addWidget(step)
             step.turned_ready.connect(self._lead_to_ready)
@@ -84,6 +83,7 @@ class OneSegView(QWidget):
         outer.setContentsMargins(2, 2, 2, 2)
         outer.setSpacing(4)
         outer.addWidget(self.strip)
+        outer.addWidget(self.study)
         outer.addWidget(self.messages)
         outer.addWidget(self.area, 1)
         self._guard = WheelGuard(self)
