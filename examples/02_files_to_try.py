@@ -6,7 +6,7 @@ One scan with one painted slice, and two further scans with their true labels:
     scans/one.nii.gz  scans/two.nii.gz
     references/one.nii.gz  references/two.nii.gz
 
-    python examples/02_files_to_try.py [folder for the files]
+    python examples/02_files_to_try.py [folder for the files, by default try]
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ PAINTED = 18
 
 def main(folder: Path) -> None:
     """Write all files into ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
     sample = phantom(seed=0)
     write_image(folder / "scan.nii.gz", sample.volume.array.astype(np.float32), sample.volume)
     painted = np.zeros_like(sample.labels)
@@ -40,4 +41,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path())
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path("try"))
