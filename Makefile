@@ -12,7 +12,7 @@ help: ## Show this list.
 demo: setup ## Open the demonstration (without a screen: write its results to files).
 	.venv/bin/oneseg demo $(ARGS)
 
-test: setup .venv/.installed-kernels ## Run all tests on a virtual screen; ARGS goes to pytest.
+test: setup .venv/.installed-kernels .venv/.installed-docs ## Run all tests on a virtual screen; ARGS goes to pytest.
 	scripts/with-screen.sh $(PYTHON) -m pytest $(ARGS)
 
 lint: setup ## Check style and types.
