@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -20,6 +21,8 @@ __all__ = ["FULL", "QUICK", "Plan", "measure_growth", "slope"]
 
 Plan = dict[str, list[tuple[int, int, int]]]
 """What grows, and the slices, the pixels along a side and the labels of each scan."""
+
+_LONG = 100  # slices
 
 FULL: Plan = {
     "slices": [(count, 256, 4) for count in (36, 72, 144, 288, 600)],
@@ -43,26 +46,30 @@ def measure_growth(
     plan
         The scans.
     rounds, seconds
-        For each scan; see :func:`speed_machine.interleaved`.
+        How often at most, all scans in turn; no further round begins after these seconds.
 
     Returns
     -------
     Of each scan what ``grows``, its ``slices``, ``size`` and ``labels``, and ``seconds`` by step.
     """
-    rows = []
-    for grows, sizes in plan.items():
-        for count, side, number in sizes:
-            volume, labels = enlarged((count, side, side))
-            annotation = Annotation(painted_where_largest(cut_labels(labels, number)))
+    rows: list[dict[str, Any]] = [
+        {"grows": grows, "slices": count, "size": side, "labels": number, "seconds": {FEATURES: [], PROPAGATE: []}}
+        for grows, sizes in plan.items()
+        for count, side, number in sizes
+    ]
+    begun = time.perf_counter()
+    for done in range(rounds):
+        if done and time.perf_counter() - begun > seconds:
+            break
+        for row in rows:
+            volume, labels = enlarged((row["slices"], row["size"], row["size"]))
+            annotation = Annotation(painted_where_largest(cut_labels(labels, row["labels"])))
             session = OneSegSession(weights, str(device))
-            works = {
-                FEATURES: partial(_open, session, volume),
-                PROPAGATE: partial(_propagate, session, annotation),
-            }
+            works = {FEATURES: partial(_open, session, volume), PROPAGATE: partial(_propagate, session, annotation)}
             # What is long enough prepares itself in a small part of its time.
-            taken = interleaved(works, rounds, seconds, device, warm_up=count <= 100)
-            row = {"grows": grows, "slices": count, "size": side, "labels": number}
-            rows.append(row | {"seconds": taken})
+            warm_up = not done and row["slices"] <= _LONG
+            for name, times in interleaved(works, 1, seconds, device, warm_up=warm_up).items():
+                row["seconds"][name] += times
     return rows
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -82,7 +83,7 @@ def measure_memory(run: Run) -> list[dict[str, Any]]:
 
 def measure_growing(run: Run) -> list[dict[str, Any]]:
     """Measure growth."""
-    return measure_growth(QUICK if run.quick else FULL, load_weights(), run.device, run.rounds, run.seconds / 4)
+    return measure_growth(QUICK if run.quick else FULL, load_weights(), run.device, run.rounds, 4 * run.seconds)
 
 
 PARTS: dict[str, Callable[[Run], Any]] = {
@@ -97,8 +98,11 @@ PARTS: dict[str, Callable[[Run], Any]] = {
 def measure(names: list[str], run: Run) -> Iterator[tuple[str, dict[str, Any]]]:
     """Measure parts, and yield the record of each."""
     for name in names:
+        # Mostly what else the machine does; it is the mean of a minute.
+        load = round(os.getloadavg()[0], 1)
         before = measure_rates(run.device)
         rows = PARTS[name](run)
         rates = [asdict(rate) for rate in (before, measure_rates(run.device))]
         rates += [rate for row in rows if "rates" in row for rate in row["rates"]]
-        yield name, {"quick": run.quick, "device": describe_device(run.device), "rates": rates, "rows": rows}
+        part = {"quick": run.quick, "device": describe_device(run.device), "load": load, "rates": rates}
+        yield name, part | {"rows": rows}

@@ -21,6 +21,8 @@ FIRST_RATE = 217.0
 """GFLOP/s of the machine on which the first times were taken, to which the limits belong."""
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 MEMORY_LIMIT = 6.0  # GB
+_BUSY = 3.5
+"""Load from which on other programs are mentioned: this one alone makes two or three."""
 _STEPS = (FEATURES, PROPAGATE, ONE, ALL, REOPENED)
 
 Part = Mapping[str, Any]
@@ -76,7 +78,7 @@ def time_of(seconds: float) -> str:
 def _machine(machine: Mapping[str, Any]) -> str:
     return (
         f"{machine['cores']} cores ({machine['instructions']}), {machine['memory_gib']} GiB, {machine['system']}, "
-        f"Python {machine['python']}, torch {machine['torch']}, {machine['threads']} threads."
+        f"Python {machine['python']}, torch {machine['torch']}, threads: {machine['threads']}."
     )
 
 
@@ -86,9 +88,10 @@ def _when(part: Part) -> str:
     least = min(rate["gflops"] for rate in part["rates"])
     most = max(rate["gflops"] for rate in part["rates"])
     length = "A short run" if part["quick"] else "A full run"
+    shared = f" Other programs ran at the same time (load {part['load']:.0f})." if part["load"] >= _BUSY else ""
     return (
         f"{length} on {part['device']}; matrix product {rates.gflops:.0f} GFLOP/s ({least:.0f} to {most:.0f} in this "
-        f"part), copy {rates.gb_per_second:.0f} GB/s."
+        f"part), copy {rates.gb_per_second:.0f} GB/s.{shared}"
     )
 
 
@@ -254,10 +257,11 @@ def plot_growth(part: Part, path: Path) -> None:
     # Text as text and no random names: the same numbers give the same file.
     mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "speed"})
     from matplotlib import pyplot as plt
+    from matplotlib.ticker import LogLocator, NullLocator
 
     groups = {grows: list(rows) for grows, rows in groupby(part["rows"], key=lambda row: row["grows"])}
     exponents = slopes(part)
-    figure, fields = plt.subplots(1, len(groups), figsize=(3.6 * len(groups), 3.2), squeeze=False, layout="constrained")
+    figure, fields = plt.subplots(1, len(groups), figsize=(3.6 * len(groups), 3.6), squeeze=False, layout="constrained")
     captions = {"slices": "slices", "size": "pixels along a side", "labels": "labels"}
     for axes, (grows, rows) in zip(fields[0], groups.items(), strict=True):
         sizes = [row[grows] for row in rows]
@@ -268,8 +272,12 @@ def plot_growth(part: Part, path: Path) -> None:
         axes.set_xticks([], minor=True)
         axes.set_xlabel(captions[grows])
         axes.set_ylabel("seconds")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_locator(NullLocator())
         axes.grid(visible=True, alpha=0.3)
-        axes.legend(title="exponent", fontsize="small")
+        # Above, where no line runs.
+        axes.legend(title="exponent", fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)

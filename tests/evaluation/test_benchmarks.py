@@ -469,7 +469,7 @@ def test_speed_is_measured_from_opening_to_export(
         "growth": growth,
         "memory": [{"scan": "x", "shape": [8, 40, 40], "labels": 3} | told],
     }
-    fixed = {"quick": True, "device": "cpu", "rates": case["rates"]}
+    fixed = {"quick": True, "device": "cpu", "load": 12.3, "rates": case["rates"]}
     record = {"machine": speed.machine.describe_machine()} | {name: fixed | {"rows": r} for name, r in rows.items()}
     kept, page, plot = tmp_path / "speed.json", tmp_path / "page.md", tmp_path / "images" / "growth.svg"
     kept.write_text(json.dumps(record))
@@ -482,6 +482,7 @@ def test_speed_is_measured_from_opening_to_export(
     assert text.startswith("before\n<!-- measured: begin -->\n")
     assert text.endswith("<!-- measured: end -->\nafter\n")
     assert "old" not in text
+    assert text.count("Other programs ran at the same time (load 12).") == 4
     for row in ("| CHAOS | 8 x 40 x 40 | 3 | ", "| propagation | ", "| slices | 4 x 40 x 40 | 2 | ", "| export | "):
         assert row in text
     assert plot.read_text().count("exponent") == 2
