@@ -169,6 +169,32 @@ def test_tables_of_the_readme_are_the_measured_ones() -> None:
     assert script("docs_hooks").filled(text) == text
 
 
+def test_numbers_in_sentences_are_the_measured_ones() -> None:
+    made = script("docs_reports")
+
+    def dice(data: str, label: int | None = None, **way: object) -> float:
+        return float(made.mean(made.scored(data, "oneseg", **way), "dice", label).mean)
+
+    mr, ct = "chaos_mr_t2", "btcv_ct"
+    curves = made.effort_curves(mr, "oneseg")
+    first, second = (made.reach(curves, threshold).mean.mean for threshold in (0.90, 0.95))
+    gains = [dice(mr, label, protocol="ranged") - dice(mr, label) for label in (2, 3, 4)]
+    sentences = {
+        "docs/howto/correcting.md": f"0.90 after {first:.1f} slices per organ on average, and 0.95 after {second:.1f}",
+        "docs/howto/thick-slices.md": f"kidneys and spleen gain {min(gains):.2f} to {max(gains):.2f} Dice",
+        "docs/limits.md": f"with a Dice of {dice(ct, 8):.2f} on CT",
+        "README.md": f"somewhere on its way (Dice {dice(ct, 8):.2f} from one painted slice)",
+        ".napari-hub/DESCRIPTION.md": (
+            f"was {dice(mr):.2f} on abdominal MRI (5 scans, 4 organs) and {dice(ct):.2f} on abdominal CT (6 scans, "
+            f"6 organs); with all organs painted {dice(mr, together=True):.2f} and {dice(ct, together=True):.2f}."
+        ),
+    }
+    two = dice(mr, protocol="evenly", slices=2)
+    rises = f"The mean over four organs of five MRI scans rises from {dice(mr):.2f} to {two:.2f} Dice"
+    for page, sentence in [*sentences.items(), ("docs/howto/thick-slices.md", rises)]:
+        assert sentence in " ".join((ROOT / page).read_text(encoding="utf-8").split())
+
+
 def test_pictures_of_how_it_works_are_current(tmp_path: Path) -> None:
     pictures = script("docs_pictures")
     pictures.main(tmp_path)
