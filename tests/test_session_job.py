@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from napari_oneseg.errors import AnnotationError, Cancelled
 from napari_oneseg.propagation.propagate import LabelledSlice
 from napari_oneseg.session import OneSegSession
+from napari_oneseg.session_job import staying
 from tests.engine_fixtures import disc
 from tests.test_session import COUNT, EMPTY, FIRST, SECOND, SHAPE, full_labels, image, new_session, snapshot
 
@@ -272,3 +273,16 @@ def test_a_stroke_on_a_slice_that_a_running_job_has_shown_is_a_correction() -> N
     session.take(job, results.values())
     np.testing.assert_array_equal(session.labels[8], seen)
     assert session.annotation.complete == {8}
+
+
+def test_labels_that_stay_are_told_to_those_that_travel() -> None:
+    session = new_session()
+    session.paint({6: FIRST + SECOND})
+    job = session.begin()
+    assert staying(job, SHAPE) is None, "all travel"
+    session.take(job, session.compute(job))
+    session.paint({8: drawn((1, (14, 15), 7), on=session.labels[8])})
+    others = staying(session.begin(labels=[1]), SHAPE)
+    assert others is not None
+    np.testing.assert_array_equal(others(6), SECOND > 0)
+    np.testing.assert_array_equal(others(9), session.labels[9] == 2)

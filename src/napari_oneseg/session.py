@@ -28,7 +28,7 @@ from napari_oneseg.features.extractor import FeatureStack, compute_features
 from napari_oneseg.propagation.propagate import LabelledSlice, check_painted, propagate_slices
 from napari_oneseg.screening import NextSlice, SliceSuggestion, coarse_grey, locate, rank_next, rank_slices
 from napari_oneseg.session_file import SavedSession, load_session, save_session
-from napari_oneseg.session_job import PropagationJob, joined, protecting, renewal
+from napari_oneseg.session_job import PropagationJob, joined, protecting, renewal, staying
 from napari_oneseg.session_result import Propagation, all_labels, present_result
 from napari_oneseg.session_state import History, SessionState
 from napari_oneseg.slice_range import checked_range
@@ -431,7 +431,9 @@ class OneSegSession:
 
         It may run in another thread, while this one paints. Raises like :meth:`propagate`.
         """
-        given = job.annotation, job.slice_range, job.direction, self.propagation, progress
+        rows, columns = self.volume.slices.shape[1:]
+        others = staying(job, (rows, columns))
+        given = job.annotation, job.slice_range, job.direction, self.propagation, progress, others
         try:
             yield from propagate_slices(self.features, *given)
         except RuntimeError as error:

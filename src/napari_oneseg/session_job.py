@@ -6,10 +6,11 @@ reads a state that never changes, taking over is quick and decides slice by slic
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_oneseg.config import Direction
 from napari_oneseg.propagation.confidence import slice_confidence
@@ -18,7 +19,7 @@ from napari_oneseg.propagation.propagate import LabelledSlice
 from napari_oneseg.session_state import SessionState
 from napari_oneseg.volume import Annotation, LabelArray
 
-__all__ = ["PropagationJob", "joined", "protecting", "renewal"]
+__all__ = ["PropagationJob", "joined", "protecting", "renewal", "staying"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +62,19 @@ def renewal(state: SessionState) -> PropagationJob | None:
             annotation, chosen = annotation.only(travelling), state.outdated
     span = closed_range(annotation, min(state.stale), max(state.stale))
     return PropagationJob(state, annotation, span, state.direction, chosen, state.stale)
+
+
+def staying(job: PropagationJob, shape: tuple[int, int]) -> Callable[[int], NDArray[np.bool_]] | None:
+    """Return what tells where on a slice other labels than those of the job lie; None if all travel."""
+    if job.chosen is None:
+        return None
+    chosen = list(job.chosen)
+
+    def others(index: int) -> NDArray[np.bool_]:
+        labels = job.before.labels_on(index, shape)
+        return (labels > 0) & ~np.isin(labels, chosen)
+
+    return others
 
 
 def joined(

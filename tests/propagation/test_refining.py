@@ -144,6 +144,27 @@ def test_a_part_that_jumped_over_is_dropped() -> None:
     assert np.isnan(refining.usual_support).all(), "an anchor forgets what was usual"
 
 
+def test_labels_give_way_to_those_that_stay_where_they_are() -> None:
+    stack = moving_stack(2, SHAPE, shift=(0, 0))
+    painted = labels(((12, 12), 5))
+    occupied = torch.zeros(SHAPE)
+    occupied[:, 13:] = 1.0
+    found = []
+    for beside in (None, lambda index: occupied * float(index == 1)):
+        network = refinement(0.0, 2)
+        refining = Refining(network, CONFIG, beside)
+        refining.learn(0, stack.maps[0].float(), painted, torch.tensor([True]))
+        step = refining.between(0, 1)
+        copied = 0.9 * painted
+        found.append(step(stack.maps[1].float(), painted, copied, torch.ones_like(copied), step.grey))
+        others = network.network.shown[0][1]  # type: ignore[union-attr, operator, index]
+        assert float(others.max()) == pytest.approx(1.0 if beside else 0.0, abs=1e-6)
+    alone, crowded = found
+    assert float(alone[0, 12, 15]) > 0.85
+    assert float(crowded[0, 12, 15]) < 0.5
+    assert torch.allclose(alone[:, :, :13], crowded[:, :, :13]), "elsewhere nothing changes"
+
+
 def test_reliability_is_how_certain_the_copy_was() -> None:
     stack = moving_stack(2, SHAPE, shift=(0, 0))
     painted = labels(((12, 15), 5)) * 0.8

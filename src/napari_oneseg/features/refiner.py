@@ -223,7 +223,9 @@ class LabelRefiner(nn.Module):
         return vectors
 
 
-def corrected(copied: Tensor, correction: Tensor, floor: Tensor | float = FLOOR) -> Tensor:
+def corrected(
+    copied: Tensor, correction: Tensor, floor: Tensor | float = FLOOR, beside: Tensor | float = 0.0
+) -> Tensor:
     """Apply a correction of the log-odds; the labels compete with each other and with background.
 
     Parameters
@@ -234,10 +236,12 @@ def corrected(copied: Tensor, correction: Tensor, floor: Tensor | float = FLOOR)
         Same shape.
     floor
         Probability that each label is given first; 0 where a label cannot appear.
+    beside
+        What other labels have that are not corrected, shape (batch, 1, rows, columns), 0 to 1.
     """
-    background = (1.0 - copied.sum(1, keepdim=True)).clamp_min(FLOOR)
+    background = (1.0 - copied.sum(1, keepdim=True) - beside).clamp_min(FLOOR)
     odds = (copied + floor) * correction.clamp(-12.0, 12.0).exp()
-    return odds / (background + odds.sum(1, keepdim=True))
+    return odds / (background + beside + odds.sum(1, keepdim=True))
 
 
 def _likeness(samples: Tensor, vectors: Tensor, scale: Tensor) -> Tensor:

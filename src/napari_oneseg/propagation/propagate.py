@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from napari_oneseg.config import Direction, PropagationConfig
 from napari_oneseg.errors import AnnotationError
@@ -103,11 +105,19 @@ def propagate_slices(
     direction: Direction = "both",
     config: PropagationConfig | None = None,
     progress: Callable[[int, int], None] | None = None,
+    staying: Callable[[int], NDArray[np.bool_]] | None = None,
 ) -> Iterator[LabelledSlice]:
     """Do what :func:`propagate` does, and give each slice as soon as nothing can change it any more.
 
     The slices beyond the last painted one come first, then all others downwards. Parameters and errors are those of
     :func:`propagate`; an error comes with the first slice.
+
+    Parameters
+    ----------
+    stack, annotation, slice_range, direction, config, progress
+        As for :func:`propagate`.
+    staying
+        Where on a slice other labels lie that do not travel, shape (rows, columns): those that do give way to them.
     """
     config = config or PropagationConfig()
     first, last = checked_range(slice_range, len(stack.maps))
@@ -118,9 +128,12 @@ def propagate_slices(
         index: _painted_maps(image, index in annotation.complete, values, stack) for index, image in images.items()
     }
     anchors = [Anchors.of(annotation, value, first, last) for value in values]
+    beside = None if staying is None else partial(_occupied, stack, staying)
     ways: dict[str, range] = {"up": range(first, last + 1), "down": range(last, first - 1, -1)}
     sweeps = {
-        way: _arriving(stack, order, painted, config) for way, order in ways.items() if direction in ("both", way)
+        way: _arriving(stack, order, painted, config, beside)
+        for way, order in ways.items()
+        if direction in ("both", way)
     }
     told, visits = 0, len(sweeps) * (last - first + 1)
     from_below: dict[int, Carried | None] = {}
@@ -140,11 +153,21 @@ def propagate_slices(
                 yield _decide(index, blended, images.get(index), complete, values, stack.grid)
 
 
+def _occupied(stack: FeatureStack, staying: Callable[[int], NDArray[np.bool_]], index: int) -> Tensor:
+    """Return the share of each position of the feature grid that other labels have."""
+    occupied = torch.from_numpy(staying(index)).to(stack.maps.device)
+    return stack.grid.to_features(occupied[None, None].float())[0, 0]
+
+
 def _arriving(
-    stack: FeatureStack, order: range, painted: dict[int, PaintedMaps], config: PropagationConfig
+    stack: FeatureStack,
+    order: range,
+    painted: dict[int, PaintedMaps],
+    config: PropagationConfig,
+    beside: Callable[[int], Tensor] | None,
 ) -> Iterator[_Arrived]:
     """Sweep, and store what has arrived in half precision: a whole scan of it is kept."""
-    for index, carried in sweep(stack.maps, order, painted, config, stack.null_bias, stack.refinement):
+    for index, carried in sweep(stack.maps, order, painted, config, stack.null_bias, stack.refinement, beside):
         yield index, None if carried is None else Carried(carried.labels.half(), carried.reliability.half())
 
 

@@ -6,6 +6,7 @@ appearance anew at each of its anchors.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,10 +36,15 @@ class Refining:
         Refiner and grey values of the scan.
     config
         Window, whose reach is how far a label may grow in one step, and the support that its parts need.
+    beside
+        Gives the share of labels that stay where they are, by slice, shape (rows, columns), 0 to 1; none by default.
     """
 
-    def __init__(self, refinement: Refinement, config: PropagationConfig) -> None:
+    def __init__(
+        self, refinement: Refinement, config: PropagationConfig, beside: Callable[[int], Tensor] | None = None
+    ) -> None:
         self.refinement = refinement
+        self._beside = beside
         self.config = config
         self.appearance: Appearance | None = None
         self.usual_support: NDArray[np.float64] = np.empty(0)
@@ -65,7 +71,8 @@ class Refining:
         """Return what refines a step from slice ``before`` to slice ``index``."""
         if self.appearance is None:
             raise ValueError("no label has set out yet: learn an anchor first")
-        return RefineStep(self, self.appearance, self.grey(before), self.grey(index))
+        beside = None if self._beside is None else self._beside(index)
+        return RefineStep(self, self.appearance, self.grey(before), self.grey(index), beside)
 
     def grey(self, index: int) -> Tensor:
         """Return the grey values of a slice on the feature grid, shape (1, rows, columns)."""
@@ -84,12 +91,15 @@ class RefineStep:
         Of its labels.
     grey_before, grey
         Grey values of the reference and of the target slice, shape (1, rows, columns).
+    beside
+        Share of labels that stay where they are on the target slice, shape (rows, columns), 0 to 1.
     """
 
     refining: Refining
     appearance: Appearance
     grey_before: Tensor
     grey: Tensor
+    beside: Tensor | None = None
 
     def looked_at(self, before: Tensor) -> Tensor:
         """Return the positions of the target slice that are looked at, (rows, columns), boolean.
@@ -126,7 +136,8 @@ class RefineStep:
         """
         correction = torch.zeros_like(copied)
         floor = torch.zeros_like(copied)
-        together = copied.sum(0)
+        beside = torch.zeros_like(copied[0]) if self.beside is None else self.beside
+        together = copied.sum(0) + beside
         refinement = self.refining.refinement
         distance = torch.tensor([refinement.distance], device=copied.device)
         for k, box in enumerate(self._boxes(before)):
@@ -147,7 +158,7 @@ class RefineStep:
             answer = refinement.network(own, others, match, looks, grey, came, appearance, distance)
             correction[(k, *box)] = answer[0, 0]
             floor[(k, *box)] = FLOOR
-        refined = corrected(copied[None], correction[None], floor[None])[0]
+        refined = corrected(copied[None], correction[None], floor[None], beside[None, None])[0]
         refining, config = self.refining, self.refining.config
         refined, refining.usual_support = drop_unsupported(
             refined, copied, refining.usual_support, config.support, config.least_support

@@ -16,7 +16,7 @@ the copy was before: refining takes away the doubts that would multiply.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -167,6 +167,7 @@ def sweep(
     config: PropagationConfig,
     null_bias: float | None = None,
     refinement: Refinement | None = None,
+    beside: Callable[[int], Tensor] | None = None,
 ) -> Iterator[tuple[int, Carried | None]]:
     """Visit the slices in order and yield what arrives on each; None as long as nothing has set out.
 
@@ -186,6 +187,8 @@ def sweep(
         As in :func:`step`.
     refinement
         Refines copied labels; by default they stay as they are.
+    beside
+        As in :class:`~napari_oneseg.propagation.refining.Refining`.
 
     Yields
     ------
@@ -196,7 +199,7 @@ def sweep(
     carried: Carried | None = None
     reference: Tensor | None = None
     area = torch.zeros(0)
-    refining = None if refinement is None else Refining(refinement, config)
+    refining = None if refinement is None else Refining(refinement, config, beside)
     for position, index in enumerate(order):
         if carried is None and index not in painted:
             yield index, None
