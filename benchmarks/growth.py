@@ -211,7 +211,10 @@ def hours(seconds: float) -> str:
     """Return a long time in the unit that suits it."""
     if seconds < 3600:
         return seconds_(seconds)
-    return f"{seconds / 3600:,.0f} h" if seconds < 1000 * 3600 else f"{seconds / 3600 / 24 / 365.25:,.1f} years"
+    days = seconds / 3600 / 24
+    if days < 365:
+        return f"{seconds / 3600:,.0f} h" if days < 40 else f"{days:,.0f} days"
+    return f"{days / 365.25:,.1f} years"
 
 
 def seconds_(seconds: float) -> str:
