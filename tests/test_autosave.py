@@ -207,6 +207,21 @@ def _found_by_path(store: AutosaveStore) -> Found:
     return found
 
 
+def test_a_thread_that_comes_late_replaces_no_stroke(store: AutosaveStore) -> None:
+    store.save(session(1), order=1)
+    store.save(session(3), results=False, order=3)
+    store.save(session(2), order=2)
+    loaded = store.load(_found_by_path(store))
+    assert values(loaded)["painted"] == {1: 3, 3: 3}
+    assert loaded.state.stale == {2, 4, 6}, "the results are older"
+    store.save(session(3), order=4)
+    assert values(store.load(_found_by_path(store)))["results"] == {2: 3, 4: 3, 6: 3}
+    store.save(session(5, scan="other"), order=0)
+    store.discard(SCAN)
+    store.save(session(1), order=1)
+    assert values(store.load(_found_by_path(store)))["painted"] == {1: 1, 3: 1}
+
+
 def test_results_are_written_only_when_they_have_changed(store: AutosaveStore, monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[str] = []
     real = autosave.save_session
@@ -514,5 +529,3 @@ def test_two_programs_on_one_scan(tmp_path: Path, processes: multiprocessing.con
     second.kill()
     second.join()
     assert [one.alive for one in store.find_all(SCAN)] == [False]
-
-

@@ -89,16 +89,17 @@ class AutosaveStore:
         self._numbers: WeakKeyDictionary[LabelledSlice, int] = WeakKeyDictionary()
         self._next = itertools.count(1)
         self._kept: dict[str, dict[str, int]] = {}
+        self._written: dict[str, int] = {}
         # Strokes need not wait until results, in another thread, are written.
         self._naming, self._stroking, self._storing = threading.Lock(), threading.Lock(), threading.Lock()
 
     # Keeping -----------------------------------------------------------------------------------------------------
 
-    def save(self, saved: SavedSession, results: bool = True) -> Path:
+    def save(self, saved: SavedSession, results: bool = True, order: int | None = None) -> Path:
         """Keep a session, in place of what this store has kept of the scan before.
 
-        It may run in any thread, because what it is given never changes. Snapshots are to be given in their order. When
-        it was cut off, by a kill too, what was kept before is still there, or all of the new is.
+        It may run in any thread, because what it is given never changes. When it was cut off, by a kill too, what was
+        kept before is still there, or all of the new is.
 
         Parameters
         ----------
@@ -106,6 +107,9 @@ class AutosaveStore:
             The session, with plain values to be kept along in ``extras``.
         results
             Whether to keep propagated slices as well: half a second for a large CT, where strokes take milliseconds.
+        order
+            Rises with the time at which the session was as it is given. Of two threads that save, one may come late:
+            strokes are never replaced by older ones. By default they are given in their order.
 
         Returns
         -------
@@ -121,7 +125,10 @@ class AutosaveStore:
             numbers = {str(index): self._number(result) for index, result in sorted(saved.state.results.items())}
         extras = {"results": numbers, "extras": dict(saved.extras)}
         with self._stroking:
-            save_session(strokes, replace(saved, state=replace(saved.state, results={}), extras=extras))
+            if order is None or order > self._written.get(saved.scan, -1):
+                save_session(strokes, replace(saved, state=replace(saved.state, results={}), extras=extras))
+                if order is not None:
+                    self._written[saved.scan] = order
         if results:
             with self._storing:
                 if numbers and self._kept.get(saved.scan) != numbers:
@@ -157,6 +164,7 @@ class AutosaveStore:
                 release(self._lock)
             self._token = self._lock = None
             self._kept.clear()
+            self._written.clear()
 
     # Finding -----------------------------------------------------------------------------------------------------
 
@@ -258,6 +266,7 @@ class AutosaveStore:
         elif self._token is not None:
             strokes = self.folder / f"{which}-{self._token}{_STROKES}"
             self._kept.pop(which, None)
+            self._written.pop(which, None)
         else:
             return
         _delete([strokes, strokes.with_suffix(_RESULTS)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, QTimer, Signal
 
+from napari_oneseg.errors import OutputError
 from napari_oneseg.plugin.engine import Engine, Job
 
 if TYPE_CHECKING:
@@ -36,6 +38,8 @@ class Autosaver(QObject):
 
     failed = Signal(str)
     """Saving did not work: a sentence for the user."""
+    told = Signal(str)
+    """Something that the user should know: another window works on the same scan."""
 
     def __init__(
         self, controller: Controller, seconds: float = 5.0, folder: Path | None = None, parent: QObject | None = None
@@ -48,6 +52,11 @@ class Autosaver(QObject):
         self._lane, self._slow_lane = Engine(self), Engine(self)
         self._opening = threading.Lock()
         self._strokes_due = False
+        # Two threads save: what was made later stays.
+        self._order = itertools.count()
+        self._complaint = ""
+        self._looked: set[str] = set()
+        self._told_of: set[str] = set()
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(round(1000 * seconds))
@@ -71,23 +80,48 @@ class Autosaver(QObject):
         saved = self.snapshot()
         if saved is None or not self.enabled:
             return
-        self._strokes_due = False
+        self._strokes_due, order = False, next(self._order)
 
-        def done(_: object = None) -> None:
+        def save(_: Report) -> list[Found]:
+            store = self._opened_store()
+            store.save(saved, results=False, order=order)
+            # Once for each scan: another window may have begun on it since it was opened.
+            return [] if saved.scan in self._looked else store.find_all(saved.scan)
+
+        def done(found: list[Found]) -> None:
+            self._complaint = ""
+            self._looked.add(saved.scan)
+            self._tell_of_others(saved.scan, found)
             if self._strokes_due:
                 self._save()
 
-        self._lane.submit(
-            Job(lambda _: self._opened_store().save(saved, results=False), done, on_error=self._failed, name="save")
-        )
+        self._lane.submit(Job(save, done, on_error=self._failed, name="save"))
 
     def _save_results(self) -> None:
-        saved = self.snapshot()
+        saved, order = self.snapshot(), next(self._order)
+
+        def save(_: Report) -> None:
+            self._opened_store().save(saved, order=order)
+
+        def done(_: object) -> None:
+            self._complaint = ""
+
         if saved is not None and self.enabled:
-            self._slow_lane.submit(Job(lambda _: self._opened_store().save(saved), on_error=self._failed, name="save"))
+            self._slow_lane.submit(Job(save, done, on_error=self._failed, name="save"))
 
     def _failed(self, sentence: str) -> None:
-        self.failed.emit(f"The work could not be kept for the case of a crash: {sentence}")
+        # There may be room again when it is tried the next time, with everything that was made by then.
+        self._timer.start()
+        if sentence != self._complaint:
+            self._complaint = sentence
+            self.failed.emit(f"The work could not be kept for the case of a crash: {sentence}")
+
+    def _tell_of_others(self, scan: str, found: list[Found]) -> None:
+        if scan not in self._told_of and any(one.alive for one in found):
+            self._told_of.add(scan)
+            self.told.emit(
+                "Another window works on this scan, too. Each keeps its own work; neither shows what the other paints."
+            )
 
     @property
     def busy(self) -> bool:
@@ -108,7 +142,16 @@ class Autosaver(QObject):
         self._lane.close()
         self._slow_lane.close()
         if saved is not None and self.enabled:
-            self._opened_store().save(saved)
+            self._opened_store().save(saved, order=next(self._order))
+
+    def keep(self) -> str:
+        """Save before this returns, and say why that was not possible; empty where it was."""
+        try:
+            self.save_now()
+        except OutputError as error:
+            return str(error)
+        self._complaint = ""
+        return ""
 
     def let_go(self, scan: str) -> None:
         """Delete what was kept of a scan that was closed: it is safe elsewhere."""
@@ -130,7 +173,10 @@ class Autosaver(QObject):
 
     def close(self) -> None:
         """Save, and let go of the files."""
-        self.save_now()
+        problem = self.keep()
+        if problem:
+            self._failed(problem)
+            self._timer.stop()
         if self._store is not None:
             self._store.close()
             self._store = None
@@ -140,10 +186,13 @@ class Autosaver(QObject):
     def find(self, scan: str, found: Callable[[Found], None]) -> None:
         """Look for work on a scan that another run has left; ``found`` is called if there is any."""
 
-        def look(_: Report) -> Found | None:
-            return next((one for one in self._opened_store().find_all(scan) if not one.alive), None)
+        def look(_: Report) -> list[Found]:
+            kept: list[Found] = self._opened_store().find_all(scan)
+            return kept
 
-        def done(one: Found | None) -> None:
+        def done(kept: list[Found]) -> None:
+            self._tell_of_others(scan, kept)
+            one = next((one for one in kept if not one.alive), None)
             if one is not None and (one.painted or one.accepted):
                 found(one)
 
@@ -155,13 +204,13 @@ class Autosaver(QObject):
 
     def taken_up(self, found: Found) -> None:
         """Keep what was found under this window's name, and only then let the old file go."""
-        saved = self.snapshot()
+        saved, order = self.snapshot(), next(self._order)
         if saved is None:
             return
 
         def move(_: Report) -> None:
             store = self._opened_store()
-            store.save(saved)
+            store.save(saved, order=order)
             store.discard(found)
 
         self._lane.submit(Job(move, on_error=self.failed.emit, name="take up"))

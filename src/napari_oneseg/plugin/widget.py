@@ -104,7 +104,8 @@ class OneSegWidget(QWidget):
         for part in (self.opener, self.painter, self.inspector, self.learner, self.studier):
             part.said.connect(self.view.notify)
             part.changed.connect(self.showing.progressed if part is self.learner else self.showing.soon)
-        self.saver.failed.connect(partial(self.view.notify, level="warning"))
+        for told in (self.saver.failed, self.saver.told):
+            told.connect(partial(self.view.notify, level="warning"))
         self.link.slice_shown.connect(self._slice_shown)
         self.link.layers_changed.connect(self.showing.soon)
         for step in self.view.steps:
@@ -314,10 +315,15 @@ class OneSegWidget(QWidget):
             self.painter.compare()
             # What belongs to a study is kept in it.
             asked = self.controller.has_unsaved_work and not self.studier.is_open
-            if asked and not self.asking.may_close():
+            if (asked and not self.asking.may_close()) or not self._is_kept():
                 event.ignore()
                 return True
         return super().eventFilter(watched, event)
+
+    def _is_kept(self) -> bool:
+        """Keep the work, or ask whether to lose it."""
+        problem = self.saver.keep()
+        return not problem or self.asking.is_sure(f"The work on this scan cannot be kept. {problem}\n\nClose anyway?")
 
     def showEvent(self, event: Any) -> None:
         """Watch the window once the dock is in one."""
