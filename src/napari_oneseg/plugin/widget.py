@@ -352,7 +352,8 @@ class OneSegWidget(QWidget):
         self.studier.close()
         self.learner.close()
         self.engine.close()
-        self._warmer.close()
+        # An import cannot be stopped, and a program that ends within one ends with an abort.
+        self._warmer.close(seconds=60.0)
         self.saver.close()
         self.painter.release()
         self.link.close()
