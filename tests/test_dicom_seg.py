@@ -169,6 +169,18 @@ def test_other_series_in_the_folder_are_passed_over(tmp_path: Path) -> None:
     assert labelled_points(folder / "seg2.dcm") == points_of(labels_on(volume), volume)
 
 
+@pytest.mark.parametrize("chosen", ["4", "5"])
+def test_of_two_series_at_the_same_places_the_one_that_was_opened_is_meant(tmp_path: Path, chosen: str) -> None:
+    """Each in a folder of its own, below that of the study: two sequences of one examination."""
+    for number in ("4", "5"):
+        series(tmp_path / number, uid=f"{ROOT}.{number}")
+    volume = read_volume(tmp_path, series=f"{ROOT}.{chosen}")
+    write_dicom_seg(tmp_path / "out.dcm", labels_on(volume), volume, tmp_path, SEGMENTS)
+    (referred,) = pydicom.dcmread(tmp_path / "out.dcm").ReferencedSeriesSequence
+    assert referred.SeriesInstanceUID == f"{ROOT}.{chosen}"
+    assert labelled_points(tmp_path / "out.dcm") == points_of(labels_on(volume), volume)
+
+
 def test_a_missing_slice_leaves_every_label_on_its_own_image(tmp_path: Path) -> None:
     there = [0, 1, 2, *range(4, 11)]
     folder = series(tmp_path / "ct", depth=10, heights=[2.5 * index for index in there])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import struct
 from pathlib import Path
@@ -16,7 +17,7 @@ from scipy.spatial.transform import Rotation
 
 from napari_oneseg import image_files
 from napari_oneseg.errors import InputError
-from napari_oneseg.io import read_volume, write_image, write_labels
+from napari_oneseg.io import count_frames, read_volume, write_image, write_labels
 from napari_oneseg.volume import Volume
 
 
@@ -285,6 +286,17 @@ def test_claims_of_a_huge_size_are_refused(tmp_path: Path) -> None:
     struct.pack_into("<4h", data, 40, 3, 2000, 2000, 2000)
     (tmp_path / "scan.nii.gz").write_bytes(gzip.compress(data))
     refused(tmp_path / "scan.nii.gz", "holds 14.9 GB of voxels; at most 2 GB can be read: crop")
+
+
+@pytest.mark.parametrize("offset", [np.nan, np.inf, -1.0, 1e30])
+def test_an_offset_that_is_none(tmp_path: Path, offset: float) -> None:
+    path = save(tmp_path / "scan.nii", grey_values())
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<f", content, 108, offset)
+    path.write_bytes(content)
+    refused(path, "damaged or incomplete")
+    with contextlib.suppress(InputError):
+        count_frames(path)
 
 
 def test_a_sheared_nifti(tmp_path: Path) -> None:

@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 from napari_oneseg.errors import InputError
 from napari_oneseg.volume import SHEARED
 
-__all__ = ["SliceGrid", "filled_slices", "slice_grid"]
+__all__ = ["SERIES", "SliceGrid", "filled_slices", "slice_grid"]
+
+SERIES = "series"
+"""The entry of ``Volume.header`` that names the DICOM series a scan was read from: its UID."""
 
 _SAME_PLACE = 1e-3  # mm
 _SIDEWAYS = 0.25  # of the smaller pixel side

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_oneseg import __version__
-from napari_oneseg.dicom import filled_slices
+from napari_oneseg.dicom import SERIES, filled_slices
+from napari_oneseg.dicom_series import files_at
 from napari_oneseg.errors import InputError, OutputError
 from napari_oneseg.files import replacing
 from napari_oneseg.segment_codes import Segment, code_of, segments_of
@@ -63,7 +64,8 @@ def write_dicom_seg(
     volume
         The scan that the labels were made on, as :func:`~napari_oneseg.io.read_volume` read it from a DICOM series.
     source_files
-        The files of that series in any order, or the folder that holds them; files of other series are passed over.
+        The files of that series in any order, or the folder that holds them or folders with them; files of other
+        series are passed over.
     segments
         Name, colour and code of each label. A label without one is called by its number; one that no voxel has is left
         out.
@@ -139,7 +141,7 @@ def _files(source: str | Path | Sequence[Path]) -> Sequence[Path]:
             f"{folder.name} is no folder with a DICOM series. DICOM-SEG refers to the DICOM images that the scan was "
             "read from; export a scan of another format as NRRD or NIfTI."
         )
-    return sorted(file for file in folder.iterdir() if file.is_file())
+    return files_at(folder)
 
 
 def _images(files: Sequence[Path], volume: Volume) -> list[Any]:
@@ -149,8 +151,10 @@ def _images(files: Sequence[Path], volume: Volume) -> list[Any]:
         image = _header(Path(file))
         if image is not None:
             series.setdefault(image.SeriesInstanceUID, []).append(image)
+    # Others of the same study may lie at the same places.
+    own = volume.header.get(SERIES)
     problems = []
-    for images in series.values():
+    for images in [series[own]] if own in series else series.values():
         ordered = _by_position(images, volume)
         problem = _mismatch(ordered, volume)
         if problem is None:

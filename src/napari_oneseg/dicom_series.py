@@ -17,7 +17,7 @@ from napari_oneseg.dicom_pixels import read_grey_values, value_type
 from napari_oneseg.dicom_stacks import Stack, grouped, split
 from napari_oneseg.errors import InputError
 
-__all__ = ["LARGEST", "Series", "choose_series", "list_series", "read_series"]
+__all__ = ["LARGEST", "Series", "choose_series", "files_at", "list_series", "read_series"]
 
 LARGEST = 2 << 30
 """Bytes of grey values that are read at most; told from the headers, before memory is used."""
@@ -83,7 +83,7 @@ def list_series(path: str | Path) -> list[Series]:
         If there is no such folder, or it holds more than 20,000 files, or damaged DICOM files.
     """
     frames: list[Frame] = []
-    for file in _files(Path(path)):
+    for file in files_at(Path(path)):
         frames += read_frames(file)
     frames.sort(key=lambda frame: frame.instance_number)
     found: list[Series] = []
@@ -165,7 +165,7 @@ def _meant(found: Sequence[Series], wanted: str) -> list[Series]:
     return []
 
 
-def _files(path: Path) -> list[Path]:
+def files_at(path: Path) -> list[Path]:
     """Return the file, or all files of a folder and of the folders in it, in the order of their names."""
     if path.is_file():
         return [path]

@@ -18,6 +18,7 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from napari_oneseg.dicom import SERIES
 from napari_oneseg.dicom_file import may_be_dicom
 from napari_oneseg.dicom_series import Series, choose_series, list_series, read_series
 from napari_oneseg.errors import AnnotationError, InputError, OutputError
@@ -233,7 +234,8 @@ def _read_dicom(path: Path, wanted: str | None, slice_axis: int | None) -> tuple
     if wanted is None and len(found) > 1:
         others = "; ".join(f"{other}" for other in found if other is not series)
         remarks.append(f"Of the DICOM files in the folder, {series} is opened. Left out: {others}.")
-    return Volume(array, grid.spacing, grid.origin, grid.direction, slice_axis, grid.header), tuple(remarks)
+    header = grid.header | {SERIES: series.uid}
+    return Volume(array, grid.spacing, grid.origin, grid.direction, slice_axis, header), tuple(remarks)
 
 
 def _grid(image: sitk.Image) -> tuple[tuple[float, float, float], tuple[float, float, float], NDArray[np.float64]]:

@@ -92,11 +92,13 @@ def count_volumes(path: Path) -> int:
     InputError
         If it is not a NIfTI file, or is damaged.
     """
-    with _open(path) as file:
-        try:
+    try:
+        with _open(path) as file:
             _, dim, *_ = _layout(file.read(_HEADER_BYTES_2), path.name)
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise InputError(_damaged(path)) from error
+    except InputError:
+        raise
+    except (EOFError, ValueError, OverflowError, gzip.BadGzipFile, zlib.error) as error:
+        raise InputError(_damaged(path)) from error
     return _volumes(dim)
 
 

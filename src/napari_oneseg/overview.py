@@ -56,7 +56,7 @@ def list_candidates(path: Path) -> list[Candidate]:
     frames = count_frames(path)
     if frames == 1:
         return [Candidate(path.name)]
-    return [Candidate(f"Volume {frame} of 0 to {frames - 1}", None, frame) for frame in range(frames)]
+    return [Candidate(f"Volume {frame}\n{frames} volumes, counted from 0", None, frame) for frame in range(frames)]
 
 
 def candidate_pictures(path: Path, candidates: Sequence[Candidate]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
