@@ -250,17 +250,73 @@ def test_the_finest_level_that_is_not_too_large(monkeypatch: pytest.MonkeyPatch)
     fine = np.random.default_rng(0).integers(0, 1000, (16, 16, 16)).astype(np.int16)
     layer = Image([fine, fine[::2, ::2, ::2]], multiscale=True, scale=(2, 1, 1), translate=(10, 0, 0))
     assert scan_of_layer(layer).shown.array.shape == (16, 16, 16)
-    monkeypatch.setattr(scan_layer, "MAX_VOXELS", 1000)
+    monkeypatch.setattr(scan_layer, "MAX_BYTES", 2000)
     scan = scan_of_layer(layer)
+    assert scan.note == "Of the 2 levels of resolution, number 2 is used (8 x 8 x 8 voxels): finer ones are too large."
     assert scan.shown.array.shape == (8, 8, 8)
     assert scan.shown.spacing == pytest.approx((4, 2, 2))
     # The first coarse voxel covers fine voxels 0 and 1.
     assert place(scan, (0, 0, 0))[::-1] == pytest.approx((11, 0.5, 0.5))
     labels = Labels(np.zeros((8, 8, 8), np.uint8), **labels_layer_kwargs(scan))
     np.testing.assert_allclose(labels.data_to_world((0, 0, 0)), (11, 0.5, 0.5))
-    monkeypatch.setattr(scan_layer, "MAX_VOXELS", 100)
-    with pytest.raises(InputError, match="8 x 8 x 8 voxels, more than the 100"):
+    monkeypatch.setattr(scan_layer, "MAX_BYTES", 1000)
+    with pytest.raises(InputError, match=r"8 x 8 x 8 voxels, 0.0 GB; at most .* can be used: crop it .* or reduce"):
         describe_layer(layer)
+
+
+def as_large_as(dtype: str, depth: int) -> Image:
+    """A layer that would be as large, if it were ever loaded."""
+    lazy = da.zeros((depth, 1024, 1024), dtype=dtype, chunks=(1, 1024, 1024))
+    return Image(lazy, contrast_limits=(0, 1), name="large")
+
+
+@pytest.mark.parametrize(("dtype", "depth"), [("int16", 1024), ("float32", 512), ("float64", 512), ("int64", 256)])
+def test_two_gigabytes_are_loaded(dtype: str, depth: int) -> None:
+    note = describe_layer(as_large_as(dtype, depth)).note
+    assert note == f"The layer is loaded whole: {depth} x 1024 x 1024 voxels, 2048.0 MB."
+
+
+@pytest.mark.parametrize(("dtype", "depth"), [("int16", 1025), ("float32", 513), ("float64", 513), ("int64", 257)])
+def test_more_than_two_gigabytes_are_not(dtype: str, depth: int) -> None:
+    layer = as_large_as(dtype, depth)
+    with pytest.raises(
+        InputError, match=rf"'large' has {depth} x 1024 x 1024 voxels, 2.0 GB; at most 2 GB can be used"
+    ):
+        describe_layer(layer)
+
+
+def test_what_is_loaded_is_told() -> None:
+    lazy = da.from_array(grey_values(), chunks=2)
+    told = "is loaded whole: 6 x 5 x 4 voxels, 0.0 MB."
+    assert scan_of_layer(Image(lazy)).note == f"The layer {told}"
+    levels = Image([lazy, lazy[::2, ::2, ::2]], multiscale=True)
+    assert scan_of_layer(levels).note == f"The finest level of resolution {told}"
+    assert scan_of_layer(Image(grey_values())).note == ""
+
+
+@pytest.mark.parametrize("make", [np.asarray, da.from_array])
+def test_axes_of_length_one_before_the_scan(make: Callable[..., object]) -> None:
+    """As readers of OME-Zarr and OME-TIFF leave them: one time point, one channel."""
+    placed = {"scale": (9, 1, *SPACING), "translate": (5, 6, 1, 2, 3), "units": ("s", "pixel", "um", "um", "um")}
+    layer = Image(make(grey_values()[np.newaxis, np.newaxis]), axis_labels=("t", "c", "z", "y", "x"), **placed)
+    scan = scan_of_layer(layer)
+    np.testing.assert_array_equal(scan.shown.array, grey_values())
+    np.testing.assert_allclose(scan.shown.spacing, np.multiply(SPACING, 1e-3))
+    np.testing.assert_allclose(scan.shown.origin, (3e-3, 2e-3, 1e-3))
+    labels = Labels(np.zeros(scan.shown.array.shape, np.uint8), **labels_layer_kwargs(scan))
+    assert labels.axis_labels == ("z", "y", "x")
+    np.testing.assert_allclose(labels.data_to_world((1, 2, 3)), layer.data_to_world((0, 0, 1, 2, 3))[-3:])
+
+
+@TILTED_LAYERS
+def test_axes_of_length_one_before_a_turned_scan() -> None:
+    turned = np.eye(4)
+    turned[1:, 1:] = Rotation.from_euler("xyz", [20, 0, 10], degrees=True).as_matrix()
+    layer = Image(grey_values()[np.newaxis], rotate=turned, scale=(1, *SPACING), translate=(0, 1, 2, 3))
+    scan = scan_of_layer(layer)
+    np.testing.assert_allclose(place(scan, (1, 2, 3))[::-1], layer.data_to_world((0, 1, 2, 3))[1:], atol=1e-9)
+    labels = Labels(np.zeros(scan.shown.array.shape, np.uint8), **labels_layer_kwargs(scan))
+    np.testing.assert_allclose(labels.data_to_world((1, 2, 3)), layer.data_to_world((0, 1, 2, 3))[1:], atol=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -268,7 +324,11 @@ def test_the_finest_level_that_is_not_too_large(monkeypatch: pytest.MonkeyPatch)
     [
         pytest.param(lambda: Image(np.zeros((4, 4, 4, 3), np.uint8), rgb=True), "colour image", id="rgb"),
         pytest.param(lambda: Image(grey_values()[0]), "single 2D image", id="2D"),
-        pytest.param(lambda: Image(np.stack([grey_values()] * 2)), "4 dimensions.*Split Stack", id="4D"),
+        pytest.param(
+            lambda: Image(np.stack([grey_values()] * 2)),
+            r"4 dimensions \(2 x 6 x 5 x 4\), so it holds several scans.*Split Stack",
+            id="4D",
+        ),
         pytest.param(lambda: Image(grey_values() > 500), "integers or floats, got bool", id="bool"),
         pytest.param(lambda: Image(grey_values()[:1]), "at least two slices", id="one slice"),
         pytest.param(lambda: Image(np.where(grey_values() > 500, np.nan, 1.0)), "NaN", id="NaN"),

@@ -16,6 +16,7 @@ from pytestqt.qtbot import QtBot
 
 from napari_oneseg import overview, session
 from napari_oneseg.io import write_image
+from napari_oneseg.plugin import scan_layer as scan_layer_module
 from napari_oneseg.plugin.panels.picture_list import PictureList
 from napari_oneseg.plugin.widget import OneSegWidget
 from tests.dicom_files import UID, grey, put_pixels, save_series
@@ -424,3 +425,33 @@ def test_who_chooses_nothing_opens_nothing(desk: Desk, tmp_path: Path, monkeypat
     desk.settle()
     assert desk.widget.controller.scan is None
     assert len(desk.viewer.layers) == 0
+
+
+def test_slices_of_a_coarser_level_are_those_on_screen(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The layer is followed in voxels of the level that is used, which are larger than its own."""
+    array = small_scan().array
+    fine = np.repeat(np.repeat(np.repeat(array, 2, 0), 2, 1), 2, 2)
+    monkeypatch.setattr(scan_layer_module, "MAX_BYTES", array.nbytes)
+    desk.viewer.add_image([fine, array], multiscale=True, scale=(3, 1, 1))
+    desk.settle()
+    widget = desk.widget
+    assert widget.controller.scan is not None
+    assert widget.controller.scan.shown.array.shape == array.shape
+    for index in (0, 4, COUNT - 1):
+        widget.link.go_to(index)
+        assert widget.link.current() == index
+        assert round(desk.viewer.dims.point[0] / 3) in (2 * index, 2 * index + 1), "one of the two that it stands for"
+        assert round(desk.layer.world_to_data(desk.viewer.dims.point)[0]) == index
+
+
+def test_a_scan_after_an_axis_of_length_one(desk: Desk) -> None:
+    array = small_scan().array
+    desk.viewer.add_image(array[np.newaxis], scale=(1, 3, 1, 1), axis_labels=("t", "z", "y", "x"))
+    desk.settle()
+    for index in (0, 4, COUNT - 1):
+        desk.widget.link.go_to(index)
+        assert desk.widget.link.current() == index
+        assert desk.viewer.dims.point[1] == pytest.approx(3 * index)
+    desk.paint(4)
+    assert desk.agrees
+    assert desk.shown == [4]

@@ -58,20 +58,22 @@ def display_kwargs(layer: Layer, factors: NDArray[np.float64]) -> dict[str, Any]
     Parameters
     ----------
     layer
-        A layer of three dimensions.
+        A layer of three dimensions, or with axes of length 1 before them.
     factors
         How many of the layer's voxels, along (z, y, x), one voxel of the other layer stands for.
     """
     linear = _data_to_physical(layer)[:3, :3]
+    shear = np.asarray(layer.shear)
     return {
-        "scale": np.asarray(layer.scale) * factors,
+        "scale": np.asarray(layer.scale)[-3:] * factors,
         # A voxel that stands for several lies in the middle of them.
-        "translate": np.asarray(layer.translate) + linear @ ((factors - 1) / 2),
-        "rotate": layer.rotate,
-        "shear": layer.shear,
-        "affine": np.array(layer.affine.affine_matrix),
-        "units": layer.units,
-        "axis_labels": layer.axis_labels,
+        "translate": np.asarray(layer.translate)[-3:] + linear @ ((factors - 1) / 2),
+        "rotate": layer.rotate[-3:, -3:],
+        # As a vector it holds the upper triangle row by row, so that of the last three axes stands at its end.
+        "shear": shear[-3:] if shear.ndim == 1 else shear[-3:, -3:],
+        "affine": np.array(layer.affine.affine_matrix)[-4:, -4:],
+        "units": layer.units[-3:],
+        "axis_labels": layer.axis_labels[-3:],
     }
 
 
@@ -79,8 +81,8 @@ def world_frame(layer: Layer, factors: NDArray[np.float64]) -> Matrix:
     """Return the way from a layer's voxels to napari's world, (z, y, x) in mm; lengths in pixels are taken for mm."""
     coarse = np.diag([*factors, 1.0])
     coarse[:3, 3] = (factors - 1) / 2
-    matrix: Matrix = layer.affine.affine_matrix @ _data_to_physical(layer) @ coarse
-    return np.diag([*(_mm(unit) for unit in layer.units), 1.0]) @ matrix
+    matrix: Matrix = layer.affine.affine_matrix[-4:, -4:] @ _data_to_physical(layer) @ coarse
+    return np.diag([*(_mm(unit) for unit in layer.units[-3:]), 1.0]) @ matrix
 
 
 def patient_frame(world: Matrix, metadata: Mapping[str, Any]) -> Matrix:
@@ -178,7 +180,7 @@ def _same(first: NDArray[Any], second: NDArray[Any]) -> bool:
 
 def _data_to_physical(layer: Layer) -> Matrix:
     placed = CompositeAffine(scale=layer.scale, translate=layer.translate, rotate=layer.rotate, shear=layer.shear)
-    return np.array(placed.affine_matrix)
+    return np.array(placed.affine_matrix)[-4:, -4:]
 
 
 def _lengths(matrix: Matrix) -> NDArray[np.float64]:

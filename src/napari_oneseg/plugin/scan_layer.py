@@ -26,6 +26,7 @@ from napari_oneseg.plugin.layer_grid import (
     volume_in,
     world_frame,
 )
+from napari_oneseg.plugin.tiff import tiff_spacing, unscaled_tiff
 from napari_oneseg.volume import Volume
 from napari_oneseg.windows import default_window
 
@@ -51,8 +52,8 @@ __all__ = [
 METADATA_KEY = "oneseg"
 """Where in ``layer.metadata`` this plugin keeps a dictionary of its own."""
 
-MAX_VOXELS = 1 << 29
-"""Largest scan that is loaded: 1024 slices of 724 x 724, or 1 GiB of 16-bit values."""
+MAX_BYTES = 2 << 30
+"""Largest scan that is loaded: 1024 slices of 1024 x 1024 16-bit values. Floats count with four bytes each."""
 
 TILTED = (
     "This layer is displayed tilted, and napari may then paint on another slice than the one on screen. Open the file "
@@ -77,7 +78,7 @@ class LayerSnapshot:
     name
         The layer's name.
     data
-        Shape (z, y, x), a numpy array or one that is loaded lazily.
+        Shape (z, y, x), perhaps after axes of length 1; a numpy array or one that is loaded lazily.
     world, frame
         The way from voxels to napari's world (z, y, x) and to the patient (x, y, z), in mm.
     display
@@ -86,6 +87,10 @@ class LayerSnapshot:
         What this plugin kept in the layer.
     path
         The file or folder it was opened from, if it is still there.
+    note
+        What is loaded of the layer, where that is not all of it, or not at hand; empty otherwise.
+    tiff
+        The TIFF file it was opened from, if it is shown without the voxel size that may stand there.
     """
 
     name: str
@@ -95,6 +100,8 @@ class LayerSnapshot:
     display: Mapping[str, Any]
     record: ScanRecord | None = None
     path: Path | None = None
+    note: str = ""
+    tiff: Path | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,12 +218,13 @@ def describe_layer(layer: Image | Labels) -> LayerSnapshot:
         raise InputError(f"'{layer.name}' is a colour image; choose a scan with one grey value per voxel.")
     if layer.ndim < 3:
         raise InputError(f"'{layer.name}' is a single 2D image; choose a 3D scan, or open the whole series.")
-    if layer.ndim > 3:
+    data, factors, note = _level(layer)
+    if np.prod(data.shape[:-3]) != 1:
         raise InputError(
-            f"'{layer.name}' has {layer.ndim} dimensions; a 3D scan was expected: split it with a right click on the "
-            "layer, 'Split Stack', and choose one of its volumes."
+            f"'{layer.name}' has {layer.ndim} dimensions ({' x '.join(map(str, data.shape))}), so it holds several "
+            "scans, such as time points or channels; one was expected: split it with a right click on the layer, "
+            "'Split Stack', and choose one of its volumes."
         )
-    data, factors = _level(layer)
     world = world_frame(layer, factors)
     return LayerSnapshot(
         name=layer.name,
@@ -224,8 +232,10 @@ def describe_layer(layer: Image | Labels) -> LayerSnapshot:
         world=world,
         frame=patient_frame(world, layer.metadata),
         display=display_kwargs(layer, factors),
-        record=record_of(layer.metadata, data.shape),
+        record=record_of(layer.metadata, data.shape[-3:]),
         path=readable_path(layer),
+        note=note,
+        tiff=unscaled_tiff(layer),
     )
 
 
@@ -245,6 +255,8 @@ def open_snapshot(snapshot: LayerSnapshot) -> OpenScan:
     if snapshot.record is not None:
         source, orientation = _recorded(snapshot.record, array)
         return _opened(snapshot, source, orientation)
+    frame, note = _measured(snapshot, array.shape)
+    snapshot = replace(snapshot, frame=frame, note=" ".join(filter(None, (snapshot.note, note))))
     own = volume_in(array, snapshot.frame)
     found = on_file_grid(array, snapshot.frame, snapshot.path) if snapshot.path else None
     source, orientation = found or (own, Orientation())
@@ -259,7 +271,7 @@ def _opened(snapshot: LayerSnapshot, source: Volume, orientation: Orientation) -
         name=snapshot.name,
         path=snapshot.path,
         display=snapshot.display,
-        note=TILTED if is_tilted(snapshot.world) else "",
+        note=" ".join(filter(None, (snapshot.note, TILTED if is_tilted(snapshot.world) else ""))),
         stamp=stamp_of(snapshot.path) if snapshot.path else "",
     )
 
@@ -272,21 +284,55 @@ def _recorded(record: ScanRecord, array: NDArray[np.generic]) -> tuple[Volume, O
     return replace(record.source, array=record.orientation.to_source(array)), record.orientation
 
 
-def _level(layer: Image | Labels) -> tuple[Any, NDArray[np.float64]]:
-    """Return the finest level that is not too large, and how many of the finest voxels one of its voxels stands for."""
+def _measured(snapshot: LayerSnapshot, shape: tuple[int, ...]) -> tuple[Matrix, str]:
+    """Return the frame with the voxel size of a TIFF file, which napari does not look for, and what is to be said."""
+    spacing = tiff_spacing(snapshot.tiff, shape) if snapshot.tiff is not None else None
+    if spacing is None:
+        return snapshot.frame, ""
+    told = " x ".join(f"{side:.4g}" for side in spacing)
+    return snapshot.frame @ np.diag(
+        [*spacing, 1.0]
+    ), f"The voxel size is taken from the TIFF file: {told} mm (z, y, x)."
+
+
+def _level(layer: Image | Labels) -> tuple[Any, NDArray[np.float64], str]:
+    """Return the finest level that is not too large, what one of its voxels stands for, and a note."""
     levels = list(layer.data) if layer.multiscale else [layer.data]
-    for data in levels:
-        if np.prod(data.shape, dtype=float) <= MAX_VOXELS:
-            return data, np.divide(levels[0].shape, data.shape)
+    for number, data in enumerate(levels):
+        if _bytes(data) <= MAX_BYTES:
+            factors = np.divide(levels[0].shape[-3:], data.shape[-3:])
+            return data, factors, _what_is_loaded(data, number, len(levels))
     raise InputError(
-        f"'{layer.name}' has {' x '.join(map(str, levels[-1].shape))} voxels, more than the {MAX_VOXELS:,} that can be "
-        "used; crop it to the region of interest or reduce its resolution."
+        f"'{layer.name}' has {_size(levels[-1])} voxels, {_bytes(levels[-1]) / 2**30:.1f} GB; at most "
+        f"{MAX_BYTES / 2**30:.3g} GB can be used: crop it to the region of interest or reduce its resolution."
     )
+
+
+def _bytes(data: Any) -> float:
+    dtype = np.dtype(data.dtype)
+    return float(np.prod(data.shape, dtype=float)) * (4 if dtype.kind == "f" else dtype.itemsize)
+
+
+def _what_is_loaded(data: Any, number: int, levels: int) -> str:
+    if number:
+        return (
+            f"Of the {levels} levels of resolution, number {number + 1} is used ({_size(data)} voxels): finer ones are "
+            "too large."
+        )
+    if not isinstance(data, np.ndarray):
+        finest = "The finest level of resolution" if levels > 1 else "The layer"
+        return f"{finest} is loaded whole: {_size(data)} voxels, {_bytes(data) / 2**20:.1f} MB."
+    return ""
+
+
+def _size(data: Any) -> str:
+    return " x ".join(map(str, data.shape[-3:]))
 
 
 def _loaded(snapshot: LayerSnapshot) -> NDArray[np.generic]:
     """Load the voxels in a type that all stages can use; an array that has one is not copied."""
     array = np.asarray(snapshot.data)
+    array = array.reshape(array.shape[-3:])
     if array.dtype.kind == "f":
         with np.errstate(over="ignore"):  # becomes infinite, which Volume reports
             return array.astype(np.float32, copy=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -120,26 +120,38 @@ class ViewerLink(QObject):
         if layer is None or dims.ndim - 3 + self.axis in dims.displayed:
             return None
         index = self.nearest()
-        return index if index is not None and 0 <= index < layer.data.shape[self.axis] else None
+        return index if index is not None and self.scan and 0 <= index < self.scan.shown.n_slices else None
 
     def nearest(self) -> int | None:
         """Return the slice at the viewer's position, whatever is displayed."""
         if self.layer is None:
             return None
-        place = self.layer.world_to_data(self.viewer.dims.point[-3:])
-        return round(float(place[self.axis]))
+        return round(float(self._voxel(self.viewer.dims.point)[self.axis]))
 
     def go_to(self, index: int) -> None:
         """Show a slice."""
         if self.layer is None:
             return
         self.face()
-        voxel = [0.0, 0.0, 0.0]
-        voxel[self.axis] = float(index)
+        voxel = np.zeros(self.layer.ndim)
+        voxel[self.axis - 3] = (index + 0.5) * self._coarseness()[self.axis] - 0.5
         world = self.layer.data_to_world(voxel)
         dims = self.viewer.dims
-        axis = dims.ndim - 3 + self.axis
-        dims.set_point(axis, world[self.axis])
+        dims.set_point(dims.ndim - 3 + self.axis, world[self.axis - 3])
+
+    def _coarseness(self) -> NDArray[np.float64]:
+        """Return how many of the layer's voxels, along (z, y, x), one of the scan's stands for: see its levels."""
+        if self.layer is None or self.scan is None:
+            return np.ones(3)
+        return np.divide(self.layer.data.shape[-3:], self.scan.shown.array.shape)
+
+    def _voxel(self, position: Sequence[float]) -> NDArray[np.float64]:
+        """Return where in the scan, (z, y, x), a position in napari's world lies."""
+        assert self.layer is not None
+        # A viewer of more dimensions shows the layer in the last ones.
+        point = np.concatenate([np.zeros(self.layer.ndim), position])[-self.layer.ndim :]
+        place = np.asarray(self.layer.world_to_data(point))[-3:]
+        return (place + 0.5) / self._coarseness() - 0.5
 
     def set_window(self, low: float, high: float) -> None:
         """Show grey values from low to high."""
@@ -251,8 +263,8 @@ class ViewerLink(QObject):
     def _pressed(self, _viewer: napari.Viewer, event: Any) -> None:
         if self.layer is None or event.button != 1:
             return
-        place = np.round(self.layer.world_to_data(event.position[-3:])).astype(int)
-        if (place >= 0).all() and (place < self.layer.data.shape).all():
+        place = np.round(self._voxel(event.position)).astype(int)
+        if (place >= 0).all() and self.scan is not None and (place < self.scan.shown.array.shape).all():
             index = int(place[self.axis])
             row, column = (int(value) for axis, value in enumerate(place) if axis != self.axis)
             self.clicked.emit(index, row, column)
