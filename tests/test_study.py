@@ -212,8 +212,8 @@ def test_what_another_program_wrote_meanwhile_stays(study: Study, folder: Path) 
     other = open_study(folder)
     other.set_status("a", "done")
     other.add_time("b", 10)
-    study.set_status("c", "skipped")
     study.add_time("b", 5)
+    study.set_status("c", "skipped")
     assert [scan.status for scan in study.scans] == ["done", "open", "skipped"]
     assert study["b"].seconds == 15
     assert other["b"].seconds == 10
