@@ -91,16 +91,16 @@ class CpuClock(threading.Thread):
             except psutil.Error:  # one has just ended; the next sample is in time
                 continue
 
-    def stop(self) -> float:
-        """Return the seconds of the process itself and of the busiest of those that it has started."""
+    def stop(self) -> list[float]:
+        """Return the seconds of the process itself, then of those that it has started, the busiest first."""
         self._ended.set()
         self.join()
         own = self.seconds.pop(self._process.pid, 0.0)
-        return own + max(self.seconds.values(), default=0.0)
+        return [round(own, 2), *sorted((round(used, 2) for used in self.seconds.values()), reverse=True)]
 
 
-def run_stage(stage: str, table: Path, workers: int, cache: Path) -> tuple[float, float]:
-    """Run a stage as a user would; return wall seconds, and seconds on free cores."""
+def run_stage(stage: str, table: Path, workers: int, cache: Path) -> tuple[float, list[float]]:
+    """Run a stage as a user would; return wall seconds, and CPU seconds of the command and of its workers."""
     command = [Path(sys.executable).with_name("oneseg"), "batch", stage, table, "--workers", workers]
     command += ["--threads", 1, "--device", "cpu", "--json"]
     environment = os.environ | {"ONESEG_CACHE": str(cache)}
@@ -109,12 +109,12 @@ def run_stage(stage: str, table: Path, workers: int, cache: Path) -> tuple[float
         clock = CpuClock(process)
         output, _ = process.communicate()
         wall = time.perf_counter() - began
-        free = clock.stop()
+        cpu = clock.stop()
     if process.returncode:
         sys.exit(f"oneseg batch {stage} ended with code {process.returncode}: {output.decode()}")
     states = {scan["status"] for scan in json.loads(output)["scans"]}
     assert states == {"made"}, f"something was there already: {states}"
-    return wall, free
+    return wall, cpu
 
 
 def outcome_of(table: Path) -> dict[str, str]:
@@ -148,7 +148,8 @@ def measure(cases: Sequence[CaseFiles], repeats: int, scratch: Path) -> list[dic
                     "repeat": repeat,
                     "workers": workers,
                     "wall": {stage: round(seconds[stage][0], 2) for stage in STAGES},
-                    "free": {stage: round(seconds[stage][1], 2) for stage in STAGES},
+                    "free": {stage: round(sum(seconds[stage][1][:2]), 2) for stage in STAGES},
+                    "cpu": {stage: seconds[stage][1] for stage in STAGES},
                     "load": [round(before, 2), round(os.getloadavg()[0], 2)],
                     "outcome": outcome_of(table),
                 }
