@@ -20,6 +20,9 @@ def commands() -> str:
 
 
 def _subcommand(name: str, command: Any) -> str:
+    if hasattr(command, "commands"):
+        own = [_subcommand(f"{name} {part}", command.commands[part]) for part in command.commands]
+        return "\n\n".join([f"## oneseg {name}", _text(command.help), *own])
     shown = [parameter for parameter in command.params if not getattr(parameter, "hidden", False)]
     given = [parameter for parameter in shown if parameter.param_type_name == "argument"]
     options = [parameter for parameter in shown if parameter.param_type_name == "option"]
