@@ -109,7 +109,7 @@ def _layer_of_another_reader(path: Path) -> Image:
     spacing = np.linalg.norm(image.affine[:3, :3], axis=0)[::-1]
     far = image.affine[:3, 3][::-1] + (np.array(array.shape) - 1) * spacing
     metadata = {"affine": image.affine, "spacing": spacing[::-1], "header": None, "coordinate_system": "RAS+"}
-    return Image(array, scale=-spacing, translate=far, metadata=metadata)
+    return Image(array, rgb=False, scale=-spacing, translate=far, metadata=metadata)
 
 
 def shown_at(volume: Volume, places: NDArray[np.float64]) -> NDArray[np.intp]:
