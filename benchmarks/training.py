@@ -154,6 +154,7 @@ class NotAhead:
 def loading(steps: int) -> dict[str, Any]:
     """Measure how long batches take to be made, and how long the network waits for them."""
     torch.set_num_threads(1)
+    torch.optim.Adam(new_network(None, 0).parameters())  # the first one takes a second, whatever comes after it
     features, sequences = FeatureConfig(), TrainingConfig()
     paths = [
         path
