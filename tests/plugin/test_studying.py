@@ -202,6 +202,29 @@ def test_a_stroke_made_while_the_work_is_written_is_kept(
     assert dock.shown == [4, 7]
 
 
+def test_a_stroke_that_is_begun_while_the_work_is_written_is_not_cut_off(
+    dock: StudyDock, study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep, drawing = StudyDesk.keep, [False]
+    monkeypatch.setattr(type(dock.widget.painter), "is_drawing", property(lambda _: drawing[0]))
+    dock.open(study)
+    dock.paint(4)
+
+    def slowly(desk: StudyDesk, name: str, left: study_desk.Left) -> study_desk.Worklist:
+        drawing[0] = True
+        return keep(desk, name, left)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StudyDesk, "keep", slowly)
+        dock.press("next")
+    assert dock.here == "a"
+    assert dock.label_layers == ["a labels"]
+    assert "Finish the stroke" in dock.said
+    drawing[0] = False
+    dock.press("next")
+    assert dock.here == "b"
+
+
 def test_slices_that_were_propagated_by_then_are_kept(dock: StudyDock, study: Path) -> None:
     dock.open(study)
     dock.paint(4)
@@ -650,10 +673,15 @@ def test_two_windows_never_have_the_same_scan(dock: StudyDock, study: Path) -> N
     other.take("a")
     dock.open(study)
     assert dock.here == "b"
+    dock.widget.studier.keeper.clock.__init__(lambda: 0.0)  # type: ignore[misc]
+    dock.widget.studier.keeper.clock.seconds = 60.0
     dock.widget.view.study.list.scan_chosen.emit("a")
     dock.settle()
     assert dock.here == "b"
     assert "Another window works on a" in dock.said
+    dock.widget.studier.keeper.flush()
+    dock.settle()
+    assert kept(study, "b").seconds == pytest.approx(60, abs=5), "counted once"
     dock.press("next")
     dock.press("next")
     assert dock.here == "b", "past the one that is taken"

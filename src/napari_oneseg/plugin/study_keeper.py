@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_oneseg.errors import OneSegError
 from napari_oneseg.plugin.engine import Engine, Job
-from napari_oneseg.plugin.study_desk import Left, StudyDesk, Worklist
+from napari_oneseg.plugin.study_desk import Left, StudyDesk, Worklist, tables_at
 from napari_oneseg.plugin.work_clock import WorkClock
 
 if TYPE_CHECKING:
@@ -171,13 +172,49 @@ class StudyKeeper(QObject):
 
         def failed(sentence: str) -> None:
             self._flushing = None
-            self.clock.seconds += left.seconds
-            hand.not_kept(left)
+            self.missed(left)
             self.failed(sentence)
 
         job = self.lane.submit(Job(lambda _: desk.keep(hand.name, left), done, on_error=failed, name="keep"))
         if left.seconds:
             self._flushing = job, left.seconds
+
+    def noted(self, left: Left) -> bool:
+        """Note that something is on disk; return whether that is all there is."""
+        return self.hand is None or self.hand.kept(left)
+
+    def missed(self, left: Left) -> None:
+        """Note that something could not be written."""
+        self.clock.seconds += left.seconds
+        if self.hand is not None:
+            self.hand.not_kept(left)
+
+    def save_tables(self, path: Path) -> None:
+        """Write the summary, and the effort beside it, with what was done up to now."""
+        desk, hand = self.desk, self.hand
+        assert desk is not None
+        left = hand.left(self.clock.take(), None) if hand is not None else Left()
+        values = Left(left.values, left.seconds)  # the work itself is written when the scan is left
+        written = False
+
+        def save(_: object) -> Worklist:
+            nonlocal written
+            worklist = desk.keep(hand.name, values) if hand is not None else desk.look()
+            written = True
+            desk.save_tables(path)
+            return worklist
+
+        def done(worklist: Worklist) -> None:
+            self.worklist = worklist
+            self.said.emit(f"Written: {' and '.join(table.name for table in tables_at(path))}.", "info")
+            self.changed.emit()
+
+        def failed(sentence: str) -> None:
+            if not written:
+                self.missed(values)
+            self.failed(sentence)
+
+        self.lane.submit(Job(save, done, on_error=failed, name="tables"))
 
     def failed(self, sentence: str) -> None:
         """Say that something could not be written or read."""

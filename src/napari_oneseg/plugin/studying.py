@@ -19,7 +19,7 @@ from qtpy.QtCore import QObject, Signal
 from napari_oneseg.plugin import presenting_study
 from napari_oneseg.plugin.engine import Job
 from napari_oneseg.plugin.scan_at_hand import ScanAtHand
-from napari_oneseg.plugin.study_desk import Arrival, Left, StudyDesk, Worklist, painted_on, set_aside, tables_at
+from napari_oneseg.plugin.study_desk import Arrival, Left, StudyDesk, Worklist, painted_on, set_aside
 from napari_oneseg.plugin.study_keeper import StudyKeeper
 
 if TYPE_CHECKING:
@@ -192,10 +192,13 @@ class Studier(QObject):
             self._controller.pause()
             self._painter.compare()
         left = Left() if hand is None else hand.left(self.keeper.clock.take(), status)
+        written = False
 
         def leave(_: object) -> tuple[Arrival | None, Worklist]:
+            nonlocal written
             if hand is not None:
                 desk.keep(hand.name, left)
+                written = True
             arrival = desk.arrive(choose(desk))
             return arrival, desk.worklist()
 
@@ -204,16 +207,17 @@ class Studier(QObject):
             self._end_busy()
             if self.is_open:
                 self._painter.compare()
-            if hand is None or hand.kept(left):
-                gone(arrival)
+            if self.keeper.noted(left):
+                if self._may_leave():  # a stroke may have been begun meanwhile
+                    gone(arrival)
             else:
-                again = choose if arrival is None else partial(_just, arrival.scan.name)
-                self._depart(again, status, gone)
+                self._depart(choose if arrival is None else partial(_just, arrival.scan.name), status, gone)
 
         def failed(sentence: str) -> None:
-            self.keeper.clock.seconds += left.seconds
-            if hand is not None:
-                hand.not_kept(left)
+            if written:
+                self.keeper.noted(left)
+            else:
+                self.keeper.missed(left)
             self._end_busy()
             self.said.emit(sentence, "error")
 
@@ -326,7 +330,7 @@ class Studier(QObject):
         problem = sentence.replace(str(path), path.name).replace(str(path.parent), "")
         if arrival.scan.status != "done":
             self.keeper.write(Left({"status": "failed", "problem": problem}))
-        self.said.emit(f"{name} cannot be opened. {problem} 'Next' goes on with the study.", "error")
+        self.said.emit(f"{name} cannot be opened: see above. 'Next →' goes on with the study.", "error")
 
     def interrupted(self, *_: object) -> None:
         """Another scan is to be opened instead of the one that is being opened."""
@@ -341,31 +345,13 @@ class Studier(QObject):
 
     def save_tables(self) -> None:
         """Ask for a file, and write the summary into it and the effort beside it."""
-        desk, hand = self.keeper.desk, self.keeper.hand
-        if desk is None or self.keeper.worklist is None or self.busy:
+        if self.keeper.worklist is None or self.busy:
             return
         path = self._asking.for_table(self.keeper.worklist.results / "summary.csv")
         if path is None:
             return
         self._painter.compare()
-        left = hand.left(self.keeper.clock.take(), None) if hand is not None else Left()
-        values = Left(left.values, left.seconds)  # the work itself is written when the scan is left
-
-        def save(_: object) -> Worklist:
-            worklist = desk.keep(hand.name, values) if hand is not None else desk.look()
-            desk.save_tables(path)
-            return worklist
-
-        def done(worklist: Worklist) -> None:
-            self.keeper.worklist = worklist
-            self._end_busy()
-            self.said.emit(f"Written: {' and '.join(table.name for table in tables_at(path))}.", "info")
-
-        def failed(sentence: str) -> None:
-            self._end_busy()
-            self.said.emit(sentence, "error")
-
-        self._do("Writing the tables", save, done, failed)
+        self.keeper.save_tables(path)
 
     def close(self) -> None:
         """Keep everything, and let other windows have the scan; before this returns."""

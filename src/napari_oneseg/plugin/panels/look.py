@@ -33,6 +33,7 @@ _PADDING = 14
 # The viewer's own style has no mark for the focus; whoever works by keyboard needs one. What changes a button's size
 # may not depend on whether it is enabled: Qt keeps the size it had before.
 STYLE = f"""
+OneSegView QPlainTextEdit {{ border: 1px solid rgba(128, 128, 128, 0.6); }}
 OneSegView QPushButton, OneSegView QComboBox, OneSegView QAbstractSpinBox {{ border: 1px solid transparent; }}
 OneSegView QPushButton:focus, OneSegView QComboBox:focus, OneSegView QAbstractSpinBox:focus,
 OneSegView QListWidget:focus, OneSegView QTableWidget:focus, OneSegView QTreeView:focus,
