@@ -1,8 +1,8 @@
 """The documentation says what is: its examples run, its tables are the measured ones, its site needs no network.
 
 Every ``python`` block of a page runs, in the order of the page, in one namespace. Of ``bash`` blocks every line is
-either ``oneseg ...``, which runs, or ``make TARGET``, whose target must be there. A block that cannot run says why in a
-comment before it: ``<!-- not run: REASON -->``.
+either ``oneseg ...`` or ``python ...``, which runs, or ``make TARGET``, whose target must be there. A block that cannot
+run says why in a comment before it: ``<!-- not run: REASON -->``.
 """
 
 from __future__ import annotations
@@ -40,7 +40,14 @@ PAGES += sorted((ROOT / "docs").rglob("*.md"))
 BLOCK = re.compile(
     r"^(?:<!-- not run: (?P<why>.+?) -->\n)?```(?P<kind>\w*)[^\n]*\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
 )
-SHORTER = {"adapt": ["--minutes", "0.05"], "train": ["--epochs", "1", "--epoch-steps", "1"]}
+SHORTER = {
+    "adapt": ["--minutes", "0.05"],
+    "train": ["--epochs", "1", "--epoch-steps", "1"],
+    # Each worker is a process that loads torch.
+    "batch suggest": ["--workers", "1"],
+    "batch propagate": ["--workers", "1"],
+    "batch evaluate": ["--workers", "1"],
+}
 """What makes a long command short; the last of an option that is given twice counts."""
 
 
@@ -141,8 +148,13 @@ def run(words: list[str]) -> None:
     if program == "make":
         assert arguments[0] in targets(), f"there is no target {arguments[0]}"
         return
-    assert program == "oneseg", f"{shlex.join(words)}: neither oneseg nor make; say why it is not run"
-    done = CliRunner().invoke(app, [*arguments, *SHORTER.get(arguments[0], [])], catch_exceptions=False)
+    if program == "python":
+        done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stderr
+        return
+    assert program == "oneseg", f"{shlex.join(words)}: none of oneseg, python, make; say why it is not run"
+    quick = next((more for name, more in SHORTER.items() if shlex.join(arguments).startswith(name)), [])
+    done = CliRunner().invoke(app, [*arguments, *quick], catch_exceptions=False)
     assert done.exit_code == 0, f"{shlex.join(words)}: {done.output}"
 
 
