@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -81,7 +82,7 @@ def suggest(
     It is kept in the study, so that each scan opens at its slice; its features are kept as well, so that it opens at
     once.
     """
-    _run("suggest", study, workers, scheduler, retries, anew, weights, device, threads, as_json, PropagationConfig())
+    _run("suggest", _Asked(study, workers, scheduler, retries, anew, as_json, weights, device, threads))
 
 
 @app.command()
@@ -102,7 +103,7 @@ def propagate(
 
     The labels of each scan, and a record of how they were made, are written into the study's results folder.
     """
-    _run("propagate", study, workers, scheduler, retries, anew, weights, device, threads, as_json, propagation)
+    _run("propagate", _Asked(study, workers, scheduler, retries, anew, as_json, weights, device, threads, propagation))
 
 
 @app.command()
@@ -115,7 +116,7 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Score the labels of every scan that has a reference."""
-    _run("evaluate", study, workers, scheduler, retries, anew, None, "cpu", None, as_json, PropagationConfig())
+    _run("evaluate", _Asked(study, workers, scheduler, retries, anew, as_json))
 
 
 @app.command()
@@ -150,43 +151,49 @@ def summary(
         results_console().print(_table("Effort", worked))
 
 
-def _run(
-    stage: Stage,
-    path: Path,
-    workers: int | None,
-    scheduler: str | None,
-    retries: int,
-    anew: bool,
-    weights: Path | None,
-    device: str,
-    threads: int | None,
-    as_json: bool,
-    propagation: PropagationConfig,
-) -> None:
+@dataclass(frozen=True)
+class _Asked:
+    """What was typed."""
+
+    study: Path
+    workers: int | None
+    scheduler: str | None
+    retries: int
+    anew: bool
+    as_json: bool
+    weights: Path | None = None
+    device: str = "cpu"
+    threads: int | None = None
+    propagation: PropagationConfig = field(default_factory=PropagationConfig)
+
+
+def _run(stage: Stage, asked: _Asked) -> None:
     """Do a stage for all scans, print what came of it, and leave with code 1 if any failed."""
-    if scheduler and workers:
+    scheduler = asked.scheduler
+    if scheduler and asked.workers:
         raise InputError("Give --workers or --scheduler, not both: a cluster has its own workers.")
 
     from napari_oneseg.batch import Settings, tasks_of
     from napari_oneseg.batch_workers import cluster_crew, default_workers, local_crew, run_batch
     from napari_oneseg.study import open_study
 
-    study = open_study(path)
-    bound = threads if scheduler else threads or 1
-    settings = Settings(weights and weights.absolute(), device, bound, propagation, anew)
+    study = open_study(asked.study)
+    threads = asked.threads if scheduler else asked.threads or 1
+    weights = asked.weights and asked.weights.absolute()
+    settings = Settings(weights, asked.device, threads, asked.propagation, asked.anew)
     _check(settings, scheduler)
     tasks, left_out = tasks_of(study, stage, settings)
     if not tasks:
         raise InputError(f"There is nothing to {stage}: {_counted(left_out.values())}.")
-    count = min(workers or default_workers(), len(tasks))
-    crew = cluster_crew(scheduler) if scheduler else local_crew(count, bound or 1)
+    count = min(asked.workers or default_workers(), len(tasks))
+    crew = cluster_crew(scheduler) if scheduler else local_crew(count, threads or 1)
     began = time.perf_counter()
     with progress_bar("Scans") as progress:
         progress(0, len(tasks))
-        outcomes = run_batch(study, tasks, crew, retries, progress)
+        outcomes = run_batch(study, tasks, crew, asked.retries, progress)
     seconds = round(time.perf_counter() - began, 3)
     study.refresh()
-    if as_json:
+    if asked.as_json:
         print_json(_record(stage, outcomes, left_out, seconds))
     else:
         _print(stage, study, outcomes, left_out)
@@ -207,8 +214,6 @@ def _check(settings: Settings, scheduler: str | None) -> None:
 
 
 def _record(stage: Stage, outcomes: Sequence[Outcome], left_out: dict[str, str], seconds: float) -> dict[str, Any]:
-    from dataclasses import asdict
-
     scans = [{key: value for key, value in asdict(outcome).items() if key != "scores"} for outcome in outcomes]
     record: dict[str, Any] = {"stage": stage, "scans": scans, "left_out": left_out, "seconds": seconds}
     scored = [outcome.scores for outcome in outcomes if outcome.scores is not None]
@@ -265,5 +270,5 @@ def _table(title: str, rows: Sequence[dict[str, Any]]) -> Table:
     return table
 
 
-def _counted(words: Any) -> str:
+def _counted(words: Iterable[str]) -> str:
     return ", ".join(f"{count} {word}" for word, count in Counter(words).items())
