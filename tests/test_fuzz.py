@@ -36,8 +36,8 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, fuzz.Reader]:
 def test_no_file_brings_a_reader_down(found: dict[str, fuzz.Reader], name: str) -> None:
     assert found[name].failures == []
     assert found[name].trials == TRIALS
-    # Most mutations do harm, not all: the files are really read.
-    assert found[name].outcomes["refused"] > TRIALS // 3
+    # Many mutations do harm, not all: the files are really read.
+    assert found[name].outcomes["refused"] > TRIALS // 5
     assert found[name].outcomes["refused"] < TRIALS
 
 
