@@ -8,6 +8,7 @@ from pytestqt.qtbot import QtBot
 
 from napari_oneseg.errors import InputError
 from napari_oneseg.plugin.engine import Engine, Job, Report
+from tests.plugin.plugin_fixtures import HandEngine
 
 
 @pytest.fixture
@@ -117,3 +118,22 @@ def test_closing_stops_what_runs(qtbot: QtBot) -> None:
     engine.close()
     assert stopped.is_set()
     assert not engine.busy
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (MemoryError(), "The computer's memory is full"),
+        (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"), "The GPU's memory is full"),
+        (RuntimeError("CUDA error: unspecified launch failure"), "The GPU has failed"),
+    ],
+)
+def test_a_full_memory_or_a_failed_gpu_is_no_defect(error: Exception, sentence: str) -> None:
+    told: list[str] = []
+
+    def work(_: Report) -> None:
+        raise error
+
+    HandEngine().submit(Job(work, on_error=told.append))
+    assert told[0].startswith(sentence)
+    assert "nothing that was painted is lost" in told[0]
