@@ -215,7 +215,8 @@ def test_only_file_access_and_the_baselines_know_simpleitk(file: str) -> None:
 def test_imports_are_declared(file: str) -> None:
     always = {distribution(package) for package in packages(at_import_time(parse(file)))}
     # A kernel has to find Triton's language in its own file, which is imported where Triton is there.
-    assert always <= declared(*(["kernels"] if file == "propagation/fused_kernel.py" else [])), "what an extra brings is imported inside the function that needs it"
+    extras = ["kernels"] if file == "propagation/fused_kernel.py" else []
+    assert always <= declared(*extras), "what an extra brings is imported inside the function that needs it"
     # Types may come from what napari itself depends on; they cost nothing at run time.
     anywhere = {distribution(package) for package in packages(parse(file))}
     assert anywhere <= declared("bench", "cluster", "kernels")
