@@ -13,7 +13,7 @@ demo: setup ## Open the demonstration (without a screen: write its results to fi
 	.venv/bin/oneseg demo $(ARGS)
 
 test: setup .venv/.installed-kernels .venv/.installed-docs ## Run all tests on a virtual screen; ARGS goes to pytest.
-	scripts/with-screen.sh $(PYTHON) -m pytest $(ARGS)
+	scripts/with-screen.sh $(PYTHON) -m pytest --numprocesses=logical --maxprocesses=4 --dist=loadfile $(ARGS)
 
 lint: setup ## Check style and types.
 	$(PYTHON) -m ruff check .
