@@ -158,5 +158,5 @@ def fresh(program: str, given: Mapping[str, Any], **environment: str) -> Any:
         Variables to set for it.
     """
     command = [sys.executable, str(Path(__file__).with_name(program)), json.dumps(given)]
-    told = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=os.environ | environment)
+    told = subprocess.run(command, stdout=subprocess.PIPE, encoding="utf-8", check=True, env=os.environ | environment)
     return json.loads(told.stdout.splitlines()[-1])

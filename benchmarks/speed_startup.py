@@ -73,7 +73,7 @@ def start(kind: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="oneseg-speed-") as folder:
         given = json.dumps({"kind": kind, "home": folder})
         told = subprocess.run(
-            [str(SCREEN), sys.executable, __file__, given], stdout=subprocess.PIPE, text=True, check=True,
+            [str(SCREEN), sys.executable, __file__, given], stdout=subprocess.PIPE, encoding="utf-8", check=True,
             env=_own_places(Path(folder)),
         )  # fmt: skip
     return dict(json.loads(told.stdout.splitlines()[-1]))

@@ -244,7 +244,7 @@ def memory(scans: int = 40, slices: int = 32) -> dict[str, Any]:
             write_image(Path(folder) / f"{number:03}.nii", volume.array, volume)
         for name, limit in (("all kept", 2 * scans * size), ("a fifth kept", scans * size // 5)):
             command = [sys.executable, __file__, "one-memory", "--folder", folder, "--limit", str(limit)]
-            done = subprocess.run(command, check=True, capture_output=True, text=True)
+            done = subprocess.run(command, check=True, capture_output=True, encoding="utf-8")
             record[name] = {"limit": limit, **json.loads(done.stdout)}
     record["same weights"] = record["all kept"]["weights"] == record["a fifth kept"]["weights"]
     return record

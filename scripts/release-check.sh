@@ -29,7 +29,7 @@ import subprocess, sys, zipfile
 
 inside = {name for name in zipfile.ZipFile(sys.argv[1]).namelist() if not ".dist-info/" in name}
 tracked = subprocess.run(
-    ["git", "ls-tree", "-r", "--name-only", "HEAD", "src/napari_oneseg"], capture_output=True, text=True, check=True
+    ["git", "ls-tree", "-r", "--name-only", "HEAD", "src/napari_oneseg"], capture_output=True, encoding="utf-8", check=True
 ).stdout
 expected = {name.removeprefix("src/") for name in tracked.splitlines()}
 if inside != expected:

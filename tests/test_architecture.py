@@ -152,7 +152,7 @@ def declared(*extras: str) -> set[str]:
 
 def run_fresh(code: str) -> list[str]:
     """Run in a process of its own, where nothing is imported yet; return the words it prints."""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=False, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout.split()
 

@@ -148,14 +148,16 @@ def test_version() -> None:
 def test_the_help_loads_no_heavy_package() -> None:
     heavy = ["torch", "numpy", "sklearn", "SimpleITK", "matplotlib", "napari"]
     code = f"import sys, napari_oneseg.cli; print(*(m for m in {heavy} if m in sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True, timeout=60)
     assert done.stdout.split() == []
 
 
 def test_a_real_process_ends_with_code_2_and_one_line() -> None:
     code = "from napari_oneseg.cli import main; main()"
     args = ["propagate", "a.nii.gz", "b.nii.gz", "-o", "c.nii.gz", "--range", "7"]
-    done = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *args], capture_output=True, encoding="utf-8", check=False, timeout=60
+    )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "Error: --range must be FIRST:LAST, for instance 20:45, got '7'.\n"
 

@@ -164,7 +164,7 @@ def test_two_processes_write_one_result(tmp_path: Path) -> None:
         [sys.executable, str(script), *map(str, typed), "-o", str(output), "--json"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
         start_new_session=True,
     ) as process:
         try:

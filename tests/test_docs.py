@@ -149,7 +149,9 @@ def run(words: list[str]) -> None:
         assert arguments[0] in targets(), f"there is no target {arguments[0]}"
         return
     if program == "python":
-        done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=300, check=False)
+        done = subprocess.run(
+            [sys.executable, *arguments], capture_output=True, encoding="utf-8", timeout=300, check=False
+        )
         assert done.returncode == 0, done.stderr
         return
     assert program == "oneseg", f"{shlex.join(words)}: none of oneseg, python, make; say why it is not run"
@@ -245,7 +247,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("material", reason="needs the documentation's packages: make docs installs them")
     folder = tmp_path_factory.mktemp("site")
     build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", folder]
-    done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(build, cwd=ROOT, capture_output=True, encoding="utf-8", timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     return folder
 

@@ -346,7 +346,7 @@ def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
     if tried.returncode:
         pytest.skip("needs the right to mount a small disk")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TMPDIR": str(tmp_path)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 0, done.stderr
     found = {what: (int(trials), int(told)) for what, trials, told in map(str.split, done.stdout.splitlines())}
     assert found.keys() == {what.replace(" ", "_") for what in KEPT}

@@ -128,7 +128,11 @@ def test_a_full_disk(tmp_path: Path) -> None:
     """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)], env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-c", textwrap.dedent(script)],
+        env=environment,
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
     )
     messages = done.stdout.splitlines()
     assert len(messages) == len(WRITABLE), done.stderr

@@ -33,7 +33,7 @@ def test_a_claim_ends_with_the_program_that_held_it(tmp_path: Path) -> None:
         "print(Claims(Path(sys.argv[1])).take('a')); claims = Claims(Path(sys.argv[1])); claims.take('b')\n"
         "sys.stdout.flush(); os._exit(9)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, encoding="utf-8", check=False)
     assert done.stdout.strip() == "True"
     assert done.returncode == 9
     assert Claims(tmp_path).take("b")

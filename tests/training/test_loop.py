@@ -220,7 +220,7 @@ def test_killed_at_random_moments_it_comes_to_the_same_weights(tmp_path: Path) -
     done = subprocess.run(
         [sys.executable, "-c", KILLED, str(tmp_path)],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
         timeout=300,
         cwd=Path(__file__).parents[2],

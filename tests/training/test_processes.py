@@ -42,7 +42,7 @@ def started(*arguments: object, **environment: object) -> Iterator[subprocess.Po
         [sys.executable, str(SCRIPT), *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
+        encoding="utf-8",
         cwd=ROOT,
         env=os.environ
         | {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}", "OMP_NUM_THREADS": "1"}

@@ -83,5 +83,5 @@ def test_a_value_that_does_not_do_is_explained_and_kept_back(panel: PropagatePan
 
 def test_importing_the_panels_brings_neither_torch_nor_napari() -> None:
     code = "import sys, napari_oneseg.plugin.panels.view; print([m for m in ('torch', 'napari') if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=False, timeout=120)
     assert done.stdout.strip() == "[]", done.stderr
