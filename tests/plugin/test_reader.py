@@ -120,13 +120,14 @@ def test_folders_are_looked_into_briefly(data_dir: Path, tmp_path: Path) -> None
 
 
 def test_a_study_is_claimed_by_what_lies_one_level_below(tmp_path: Path) -> None:
-    (tmp_path / "notes").mkdir()
-    (tmp_path / "notes" / "0").write_text("no DICOM")
-    assert get_reader(str(tmp_path)) is None
-    save_series(tmp_path / "T1", HEIGHTS)
-    assert get_reader(str(tmp_path)) is not None
-    assert get_reader(str(tmp_path / "notes")) is None
-    assert get_reader(str(tmp_path.parent)) is None, "two levels below is not looked at"
+    study = tmp_path / "study"
+    (study / "notes").mkdir(parents=True)
+    (study / "notes" / "0").write_text("no DICOM")
+    assert get_reader(str(study)) is None
+    save_series(study / "T1", HEIGHTS)
+    assert get_reader(str(study)) is not None
+    assert get_reader(str(study / "notes")) is None
+    assert get_reader(str(tmp_path)) is None, "two levels below is not looked at"
 
 
 def test_a_dicom_file_is_claimed_by_what_is_in_it(tmp_path: Path) -> None:
