@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QEvent, QObject, Qt
+from qtpy.QtCore import QEvent, QObject, Qt, QTimer
 from qtpy.QtGui import QKeySequence, QShortcut
 from qtpy.QtWidgets import QAbstractButton, QApplication, QVBoxLayout, QWidget
 
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["OneSegWidget"]
 
+_WARM_AFTER_MS = 300
+
 
 class OneSegWidget(QWidget):
     """Open a scan, paint the suggested slice, propagate, review, export.
@@ -55,7 +57,11 @@ class OneSegWidget(QWidget):
         self.settings = read_settings()
         self.engine = Engine(self)
         self._warmer = Engine(self)
-        self._warmer.submit(Job(lambda _: warm_up(), name="warm up"))
+        # Not at once: a thread that imports holds up the drawing of the dock by more than a second.
+        self._warming = QTimer(self)
+        self._warming.setSingleShot(True)
+        self._warming.timeout.connect(lambda: self._warmer.submit(Job(lambda _: warm_up(), name="warm up")))
+        self._warming.start(_WARM_AFTER_MS)
         self.controller = Controller(self.engine, self)
         self.controller.device = self.settings.device
         self.controller.live = self.settings.live
@@ -352,6 +358,7 @@ class OneSegWidget(QWidget):
         self.studier.close()
         self.learner.close()
         self.engine.close()
+        self._warming.stop()
         # An import cannot be stopped, and a program that ends within one ends with an abort.
         self._warmer.close(seconds=60.0)
         self.saver.close()
