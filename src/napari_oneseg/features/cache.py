@@ -99,7 +99,7 @@ class FeatureCache:
         except SafetensorError:
             _delete(path)
             return None
-        except OSError:  # not there, or not to be read
+        except (OSError, RuntimeError):  # not there, not to be read, or just deleted by another program
             return None
         try:
             features = restore_features(volume, network, preprocessing, device, arrays)
