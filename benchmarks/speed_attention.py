@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 from unittest import mock
 
@@ -23,26 +23,26 @@ from torch import Tensor
 from torch.nn import functional
 
 from napari_oneseg.propagation import sweep
-from napari_oneseg.propagation.exchange import Exchange, by_tiles, exchange
+from napari_oneseg.propagation.crossing import Crossing, Exchange
+from napari_oneseg.propagation.exchange import by_tiles, exchange
 from napari_oneseg.propagation.refining import Refining
 from napari_oneseg.session import OneSegSession
 
 __all__ = [
     "SHIFTED_STEP",
-    "Step",
     "compare_steps",
     "greatest_difference",
+    "held",
     "plugged_in",
     "shifted_attention",
     "shifted_exchange",
     "shifted_readout",
     "step_of",
-    "tiled_exchange",
 ]
 
 SHIFTED_STEP = "shifted products, whole slice"
 
-OneStep = Callable[..., Exchange]
+OneStep = Callable[[Crossing], Exchange]
 
 
 def shifted_attention(
@@ -91,12 +91,10 @@ def _shifted(maps: Tensor, window: int) -> Iterator[Tensor]:
             yield padded[:, i : i + rows, j : j + columns]
 
 
-def shifted_exchange(
-    target: Tensor, reference: Tensor, maps: Tensor, region: Tensor, window: int, null_bias: float | None,
-    bridged: Tensor,
-) -> Exchange:  # fmt: skip
+def shifted_exchange(crossing: Crossing) -> Exchange:
     """Do what :func:`~napari_oneseg.propagation.exchange.exchange` does, by shifted products over whole slices."""
-    count = len(bridged)
+    target, reference, maps, region = crossing.target, crossing.reference, crossing.maps, crossing.region
+    window, null_bias, bridged, count = crossing.window, crossing.null_bias, crossing.bridged, len(crossing.bridged)
     weights, share = shifted_attention(target, reference, window, null_bias)
     matched = torch.ones_like(maps[0]) if share is None else torch.where(region, share, 1.0)
     copied = shifted_readout(weights, maps, window) * region
@@ -108,14 +106,6 @@ def shifted_exchange(
     return Exchange(copied, matched, returned)
 
 
-def tiled_exchange(
-    target: Tensor, reference: Tensor, maps: Tensor, region: Tensor, window: int, null_bias: float | None,
-    bridged: Tensor,
-) -> Exchange:  # fmt: skip
-    """Do the same by the tiles that take over where nothing quicker can be used."""
-    return Exchange(*by_tiles(target, reference, maps, region, window, null_bias, bridged))
-
-
 @contextmanager
 def plugged_in(step: OneStep) -> Iterator[None]:
     """Have propagations use another way to copy labels to the next slice and back while the block runs."""
@@ -123,39 +113,18 @@ def plugged_in(step: OneStep) -> Iterator[None]:
         yield
 
 
-@dataclass(frozen=True, eq=False)
-class Step:
-    """What one step of the attention takes, as :func:`~napari_oneseg.propagation.exchange.exchange` takes it."""
+def held(step: Crossing) -> Tensor:
+    """Return where what comes back is meant to hold, (rows, columns), boolean.
 
-    target: Tensor
-    reference: Tensor
-    maps: Tensor
-    region: Tensor
-    window: int
-    null_bias: float | None
-    bridged: Tensor
-
-    def by(self, way: OneStep) -> Exchange:
-        """Do it in one way."""
-        given = self.target, self.reference, self.maps, self.region
-        return way(*given, self.window, self.null_bias, self.bridged)
-
-    def everywhere(self) -> Step:
-        """Return the same step, wanted on the whole slice."""
-        return replace(self, region=torch.ones_like(self.region))
-
-    def held(self) -> Tensor:
-        """Return where what comes back is meant to hold, (rows, columns), boolean.
-
-        These are the positions that have sent something and whose windows lie in the region or outside the slice.
-        """
-        left_out = (~self.region)[None].float()
-        beside = functional.max_pool2d(left_out, self.window, 1, self.window // 2)[0] == 0.0
-        return beside & (self.maps[: len(self.bridged)] > 0.0).any(0)
+    These are the positions that have sent something and whose windows lie in the region or outside the slice.
+    """
+    left_out = (~step.region)[None].float()
+    beside = functional.max_pool2d(left_out, step.window, 1, step.window // 2)[0] == 0.0
+    return beside & (step.labels > 0.0).any(0)
 
 
 @torch.inference_mode()
-def step_of(session: OneSegSession, labels: np.ndarray) -> Step:
+def step_of(session: OneSegSession, labels: np.ndarray) -> Crossing:
     """Return a step as a propagation of this scan makes it, from the slice that shows most labels to the next one.
 
     Parameters
@@ -178,11 +147,11 @@ def step_of(session: OneSegSession, labels: np.ndarray) -> Step:
     refine = refining.between(index, index + 1)
     maps, region = torch.cat([carried, refine.grey_before]), refine.looked_at(carried)
     bridged = torch.zeros(len(values), dtype=torch.bool, device=carried.device)
-    return Step(target, reference, maps, region, session.propagation.window, stack.null_bias, bridged)
+    return Crossing(target, reference, maps, region, session.propagation.window, stack.null_bias, bridged)
 
 
 @torch.inference_mode()
-def compare_steps(step: Step, rounds: int, seconds: float) -> dict[str, Any]:
+def compare_steps(step: Crossing, rounds: int, seconds: float) -> dict[str, Any]:
     """Time one step, both directions and all labels, by each way; and say how far the results are apart.
 
     Returns
@@ -190,18 +159,18 @@ def compare_steps(step: Step, rounds: int, seconds: float) -> dict[str, Any]:
     ``seconds``: of each way; ``apart``: the greatest difference from the shifted products' result; ``operations``: what
     each has to compute at least; ``region``: the share of the slice where labels can arrive.
     """
-    whole = step.everywhere()
+    whole = replace(step, region=torch.ones_like(step.region))
     works: Mapping[str, Callable[[], Exchange]] = {
-        "exchange, where labels can be": lambda: step.by(exchange),
-        "tiles, where labels can be": lambda: step.by(tiled_exchange),
-        "exchange, whole slice": lambda: whole.by(exchange),
-        "tiles, whole slice": lambda: whole.by(tiled_exchange),
-        SHIFTED_STEP: lambda: whole.by(shifted_exchange),
+        "exchange, where labels can be": lambda: exchange(step),
+        "tiles, where labels can be": lambda: by_tiles(step),
+        "exchange, whole slice": lambda: exchange(whole),
+        "tiles, whole slice": lambda: by_tiles(whole),
+        SHIFTED_STEP: lambda: shifted_exchange(whole),
     }
     apart, operations = {}, {}
     for name, work in works.items():
         here = step if "where" in name else whole
-        apart[name] = greatest_difference(work(), here.by(shifted_exchange), here)
+        apart[name] = greatest_difference(work(), shifted_exchange(here), here)
         size = step.window, len(step.target), len(step.maps), len(step.bridged)
         operations[name] = attention_products(here.region, *size)
     return {
@@ -214,12 +183,12 @@ def compare_steps(step: Step, rounds: int, seconds: float) -> dict[str, Any]:
     }
 
 
-def greatest_difference(one: Exchange, other: Exchange, step: Step) -> float:
+def greatest_difference(one: Exchange, other: Exchange, step: Crossing) -> float:
     """Return the greatest difference of two results where both are meant to hold."""
     region = step.region
     parts = [
         (one.copied - other.copied) * region,
         (one.matched - other.matched) * region,
-        (one.returned - other.returned) * step.held(),
+        (one.returned - other.returned) * held(step),
     ]
     return max(float(part.abs().max()) for part in parts)

@@ -23,7 +23,7 @@ from napari_oneseg.features.extractor import FeatureStack
 from napari_oneseg.features.refiner import LabelRefiner
 from napari_oneseg.features.resnet import FeatureNetwork
 from napari_oneseg.propagation import sweep
-from napari_oneseg.propagation.exchange import Exchange
+from napari_oneseg.propagation.crossing import Crossing, Exchange
 from napari_oneseg.volume import Volume
 
 __all__ = [
@@ -121,11 +121,12 @@ class Counter:
         self.moved = 0
         self.positions = self.boxes = self.steps = 0
 
-    def step(self, target: Tensor, maps: Tensor, region: Tensor, window: int, labels: int) -> None:
+    def step(self, crossing: Crossing) -> None:
         """Count one step of the attention."""
-        wanted = int(region.sum())
-        self.attention += attention_products(region, window, len(target), len(maps), labels)
-        self.moved += wanted * (_HALF * len(target) + 4 * (len(maps) + labels))
+        wanted, labels = int(crossing.region.sum()), len(crossing.bridged)
+        channels, maps = len(crossing.target), len(crossing.maps)
+        self.attention += attention_products(crossing.region, crossing.window, channels, maps, labels)
+        self.moved += wanted * (_HALF * channels + 4 * (maps + labels))
         self.positions += wanted
         self.steps += 1
 
@@ -142,12 +143,9 @@ def counting(refiner: LabelRefiner | None) -> Iterator[Counter]:
     counter, exchange = Counter(), sweep.exchange
     each = 0.0 if refiner is None else refiner_products(refiner)
 
-    def counted(
-        target: Tensor, reference: Tensor, maps: Tensor, region: Tensor, window: int, null_bias: float | None,
-        bridged: Tensor,
-    ) -> Exchange:  # fmt: skip
-        counter.step(target, maps, region, window, len(bridged))
-        return exchange(target, reference, maps, region, window, null_bias, bridged)
+    def counted(crossing: Crossing) -> Exchange:
+        counter.step(crossing)
+        return exchange(crossing)
 
     def refined(_: LabelRefiner, given: tuple[Any, ...], __: Tensor) -> None:
         positions = math.prod(given[0].shape)

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from speed_attention import compare_steps, plugged_in, shifted_exchange, step_of, tiled_exchange
+from speed_attention import compare_steps, plugged_in, shifted_exchange, step_of
 from speed_machine import interleaved
 from speed_scans import Scan, painted_where_largest, read
 
 from napari_oneseg.checkpoint import Weights
 from napari_oneseg.errors import InputError
 from napari_oneseg.evaluation.baselines import BASELINES
+from napari_oneseg.propagation.exchange import by_tiles
 from napari_oneseg.session import OneSegSession
 from napari_oneseg.volume import Annotation, Volume
 
@@ -69,7 +70,7 @@ def compare(
             return session.propagate().labels
 
     own = session.propagate().labels
-    others = {TILES: tiled_exchange, SHIFTED: shifted_exchange}
+    others = {TILES: by_tiles, SHIFTED: shifted_exchange}
     works: dict[str, Callable[[], Any]] = {OWN: session.propagate, FROM_START: from_start}
     works |= {name: lambda way=way: by(way) for name, way in others.items()}
     for method, name in REGISTRATIONS.items():

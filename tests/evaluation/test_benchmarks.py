@@ -22,6 +22,7 @@ from napari_oneseg.features.resnet import FeatureNetwork
 from napari_oneseg.io import write_image, write_labels
 from napari_oneseg.phantom import Phantom
 from napari_oneseg.propagation.attention import local_affinity, readout
+from napari_oneseg.propagation.crossing import Crossing
 from napari_oneseg.volume import Volume
 from tests.engine_fixtures import TINY, tiny_network, tiny_weights
 from tests.evaluation.stand_ins import small_case
@@ -339,18 +340,18 @@ def test_a_step_by_each_way_gives_the_same(speed: SimpleNamespace) -> None:
     region = torch.zeros(21, 30, dtype=torch.bool)
     region[:, 6:24] = True
     bridged = torch.tensor([False, True, False])
-    step = speed.attention.Step(*torch.randn(2, 16, 21, 30).unbind(), maps, region, 5, 0.3, bridged)
+    step = Crossing(*torch.randn(2, 16, 21, 30).unbind(), maps, region, 5, 0.3, bridged)
     told = speed.attention.compare_steps(step, 1, 1.0)
     assert len(told["seconds"]) == 5
     assert max(told["apart"].values()) < 1e-4
     assert told["region"] == pytest.approx(18 / 30)
-    assert step.held().sum() == 21 * 10
+    assert speed.attention.held(step).sum() == 21 * 10
     assert told["operations"]["exchange, whole slice"] == told["operations"]["shifted products, whole slice"]
     # The region reaches neither side of the slice, so each of its columns sees five; rows see 3, 4, 5, ... 5, 4, 3.
     assert told["operations"]["tiles, where labels can be"] == 2 * (18 * 5) * (2 * 3 + 2 * 4 + 17 * 5) * (16 + 4 + 3)
     longer = replace(step, window=7)
     shifted = speed.attention.shifted_exchange
-    assert speed.attention.greatest_difference(longer.by(shifted), step.by(shifted), step) > 1e-2
+    assert speed.attention.greatest_difference(shifted(longer), shifted(step), step) > 1e-2
 
 
 def test_the_attention_s_floor_by_hand(speed: SimpleNamespace) -> None:

@@ -10,7 +10,8 @@ from napari_oneseg.config import PropagationConfig
 from napari_oneseg.features.refiner import LabelRefiner, Refinement
 from napari_oneseg.propagation import exchange_fused
 from napari_oneseg.propagation import sweep as sweep_module
-from napari_oneseg.propagation.exchange import Exchange, by_tiles, exchange
+from napari_oneseg.propagation.crossing import Crossing, Exchange
+from napari_oneseg.propagation.exchange import by_tiles, exchange
 from napari_oneseg.propagation.exchange_strips import by_strips
 from napari_oneseg.propagation.sweep import PaintedMaps, sweep
 from tests.propagation.test_attention import slow_affinity, slow_readout
@@ -40,11 +41,11 @@ def slow_exchange(q: Tensor, k: Tensor, maps: Tensor, window: int, null_bias: fl
 @pytest.mark.parametrize(("rows", "columns", "window"), SIZES)
 @torch.no_grad()
 def test_each_way_agrees_with_the_double_loop(
-    rows: int, columns: int, window: int, null_bias: float | None, way: Callable[..., tuple[Tensor, ...]]
+    rows: int, columns: int, window: int, null_bias: float | None, way: Callable[[Crossing], Exchange]
 ) -> None:
     q, k, maps = random_case(rows, columns)
     everywhere = torch.ones(rows, columns, dtype=torch.bool)
-    found = Exchange(*way(q, k, maps, everywhere, window, null_bias, BRIDGED))
+    found = way(Crossing(q, k, maps, everywhere, window, null_bias, BRIDGED))
     expected = slow_exchange(q, k, maps, window, null_bias)
     assert torch.allclose(found.copied, expected.copied, atol=1e-5, rtol=0)
     assert torch.allclose(found.matched, expected.matched, atol=1e-5, rtol=0)
@@ -59,13 +60,13 @@ def test_a_region_holds_what_the_whole_slice_gives_there_and_its_windows_suffice
     region[where] = True
     region[:4, 37:] = True
     expected = slow_exchange(q, k, maps, 5, -1.5)
-    found = exchange(q, k, maps, region, 5, -1.5, BRIDGED)
+    found = exchange(Crossing(q, k, maps, region, 5, -1.5, BRIDGED))
     assert torch.allclose(found.copied[:, region], expected.copied[:, region], atol=1e-5, rtol=0)
     assert torch.allclose(found.matched[region], expected.matched[region], atol=1e-5, rtol=0)
     within = slice(None), slice(11, 18), slice(15, 28)
     assert torch.allclose(found.returned[within], expected.returned[within], atol=1e-5, rtol=0)
     assert not found.copied[:, 25:].any(), "nothing is computed far from the region"
-    nowhere = exchange(q, k, maps, torch.zeros_like(region), 5, -1.5, BRIDGED)
+    nowhere = exchange(Crossing(q, k, maps, torch.zeros_like(region), 5, -1.5, BRIDGED))
     assert not nowhere.copied.any()
     assert not nowhere.returned.any()
 
@@ -74,11 +75,11 @@ def test_similarities_that_would_overflow_are_left_to_the_tiles() -> None:
     q, k, maps = random_case(9, 9)
     region = torch.ones(9, 9, dtype=torch.bool)
     with torch.no_grad():
-        assert by_strips(q, k, maps, region, 3, None, BRIDGED) is not None
+        assert by_strips(Crossing(q, k, maps, region, 3, None, BRIDGED)) is not None
         for given in ((20 * q, k), (q, 20 * k)):
-            assert by_strips(*given, maps, region, 3, None, BRIDGED) is None, "exp would overflow"
+            assert by_strips(Crossing(*given, maps, region, 3, None, BRIDGED)) is None, "exp would overflow"
             expected = slow_exchange(*given, maps, 3, -1.0)
-            found = exchange(*given, maps, region, 3, -1.0, BRIDGED)
+            found = exchange(Crossing(*given, maps, region, 3, -1.0, BRIDGED))
             assert torch.allclose(found.copied, expected.copied, atol=1e-3, rtol=0)
             assert torch.allclose(found.returned, expected.returned, atol=1e-3, rtol=0)
 
@@ -86,7 +87,7 @@ def test_similarities_that_would_overflow_are_left_to_the_tiles() -> None:
 def test_a_gradient_passes_where_it_is_wanted() -> None:
     q, k, maps = random_case(9, 9)
     q.requires_grad_()
-    found = exchange(q, k, maps, torch.ones(9, 9, dtype=torch.bool), 3, -1.0, BRIDGED)
+    found = exchange(Crossing(q, k, maps, torch.ones(9, 9, dtype=torch.bool), 3, -1.0, BRIDGED))
     found.returned.sum().backward()
     assert q.grad is not None
     assert q.grad.abs().sum() > 0
@@ -100,11 +101,11 @@ def test_on_a_gpu_the_fused_kernel_is_asked_first(monkeypatch: pytest.MonkeyPatc
         device = torch.device("cuda")
 
     given = random_case(9, 9)
-    answers = [tuple(torch.zeros(1) for _ in range(3))]
-    monkeypatch.setattr(exchange_fused, "by_fused_kernel", lambda *_: answers[0])
+    answer = Exchange(*torch.zeros(3, 1))
+    monkeypatch.setattr(exchange_fused, "by_fused_kernel", lambda _: answer)
     target = given[0].as_subclass(OnGpu)
-    found = exchange(target, *given[1:], torch.ones(9, 9, dtype=torch.bool), 3, None, BRIDGED)
-    assert found.copied is answers[0][0]
+    found = exchange(Crossing(target, *given[1:], torch.ones(9, 9, dtype=torch.bool), 3, None, BRIDGED))
+    assert found is answer
 
 
 @torch.no_grad()
@@ -128,7 +129,7 @@ def test_a_refined_sweep_is_the_same_by_either_way(monkeypatch: pytest.MonkeyPat
         return carried.labels, carried.reliability
 
     fast = last()
-    monkeypatch.setattr(sweep_module, "exchange", lambda *given: Exchange(*by_tiles(*given)))
+    monkeypatch.setattr(sweep_module, "exchange", by_tiles)
     slow = last()
     assert (slow[0] > 0.5).any()
     for ours, theirs in zip(fast, slow, strict=True):

@@ -9,6 +9,7 @@ import torch
 
 from napari_oneseg.propagation import exchange_fused
 from napari_oneseg.propagation.attention import tiles_holding
+from napari_oneseg.propagation.crossing import Crossing
 from napari_oneseg.propagation.exchange import by_tiles
 from napari_oneseg.propagation.exchange_fused import by_fused_kernel, gather
 from tests.propagation.test_exchange import BRIDGED, random_case, slow_exchange
@@ -32,10 +33,10 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 def test_it_agrees_with_the_double_loop(rows: int, columns: int, window: int, null_bias: float | None) -> None:
     q, k, maps = (x.half().float().to(DEVICE) for x in random_case(rows, columns))
     everywhere = torch.ones(rows, columns, dtype=torch.bool, device=DEVICE)
-    found = by_fused_kernel(q, k, maps, everywhere, window, null_bias, BRIDGED.to(DEVICE))
+    found = by_fused_kernel(Crossing(q, k, maps, everywhere, window, null_bias, BRIDGED.to(DEVICE)))
     assert found is not None
     expected = slow_exchange(q.cpu(), k.cpu(), maps.cpu(), window, null_bias)
-    for ours, theirs in zip(found, (expected.copied, expected.matched, expected.returned), strict=True):
+    for ours, theirs in zip(vars(found).values(), vars(expected).values(), strict=True):
         torch.testing.assert_close(ours.cpu(), theirs, atol=2e-5, rtol=0)
 
 
@@ -46,13 +47,13 @@ def test_only_the_tiles_of_the_region_are_computed_and_they_hold_what_tiles_give
     region[9:14, 20:30] = True
     maps[:2] *= 0.0
     maps[:2, 10:13, 22:28] = 1.0
-    found = by_fused_kernel(q, k, maps, region, 5, -1.5, BRIDGED.to(DEVICE))
+    found = by_fused_kernel(Crossing(q, k, maps, region, 5, -1.5, BRIDGED.to(DEVICE)))
     assert found is not None
-    expected = by_tiles(q, k, maps, region, 5, -1.5, BRIDGED.to(DEVICE))
-    torch.testing.assert_close(found[0][:, region], expected[0][:, region], atol=2e-5, rtol=0)
-    torch.testing.assert_close(found[1], expected[1], atol=2e-5, rtol=0)
-    torch.testing.assert_close(found[2], expected[2], atol=2e-5, rtol=0)
-    assert not found[0][:, :8].any(), "nothing is computed far from the region"
+    expected = by_tiles(Crossing(q, k, maps, region, 5, -1.5, BRIDGED.to(DEVICE)))
+    torch.testing.assert_close(found.copied[:, region], expected.copied[:, region], atol=2e-5, rtol=0)
+    torch.testing.assert_close(found.matched, expected.matched, atol=2e-5, rtol=0)
+    torch.testing.assert_close(found.returned, expected.returned, atol=2e-5, rtol=0)
+    assert not found.copied[:, :8].any(), "nothing is computed far from the region"
 
 
 @torch.no_grad()
@@ -75,9 +76,10 @@ def test_where_the_kernel_cannot_be_built_that_is_told_once_and_others_are_used(
 
     monkeypatch.setattr(exchange_fused, "_kernel", broken)
     q, k, maps = (x.to(DEVICE) for x in random_case(9, 9))
-    given = q, k, maps, torch.ones(9, 9, dtype=torch.bool, device=DEVICE), 3, None, BRIDGED.to(DEVICE)
+    everywhere = torch.ones(9, 9, dtype=torch.bool, device=DEVICE)
+    crossing = Crossing(q, k, maps, everywhere, 3, None, BRIDGED.to(DEVICE))
     with pytest.warns(UserWarning, match="kernel cannot be used"):
-        assert by_fused_kernel(*given) is None
+        assert by_fused_kernel(crossing) is None
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert by_fused_kernel(*given) is None
+        assert by_fused_kernel(crossing) is None

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["LocalAffinity", "local_affinity", "readout", "spared", "tiles_holding", "tiles_within_reach"]
+__all__ = ["LocalAffinity", "local_affinity", "readout", "tiles_holding", "tiles_within_reach"]
 
 TILE = 8
 
@@ -166,21 +166,6 @@ def readout(affinity: LocalAffinity, values: Tensor, fill: Tensor | float = 0.0)
         every[:, affinity.tiles] = copied
     every = every.view(batch, rows, columns, TILE, TILE, labels).permute(0, 5, 1, 3, 2, 4)
     return every.reshape(batch, labels, rows * TILE, columns * TILE)[..., : affinity.shape[0], : affinity.shape[1]]
-
-
-def spared(labels: Tensor, share: Tensor, bridged: Tensor) -> Tensor:
-    """Take what the null match takes from those labels that it can take from.
-
-    Parameters
-    ----------
-    labels
-        Shape (L, rows, columns).
-    share
-        What it leaves, shape (rows, columns), 0 to 1.
-    bridged
-        Labels from which it takes nothing, shape (L,), boolean.
-    """
-    return labels * torch.where(bridged[:, None, None], 1.0, share)
 
 
 def tiles_within_reach(mask: Tensor, window: int) -> Tensor:

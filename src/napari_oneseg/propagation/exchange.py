@@ -11,92 +11,41 @@ One function with several ways to compute it, all checked against the plain doub
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from napari_oneseg.propagation.attention import LocalAffinity, local_affinity, readout, spared, tiles_holding
+from napari_oneseg.propagation.attention import LocalAffinity, local_affinity, readout, tiles_holding
+from napari_oneseg.propagation.crossing import Crossing, Exchange
 from napari_oneseg.propagation.exchange_strips import by_strips
 
-__all__ = ["Exchange", "by_tiles", "exchange"]
+__all__ = ["by_tiles", "exchange"]
 
 
-@dataclass(frozen=True, eq=False)
-class Exchange:
-    """What was copied to the target slice, and what has come back from there.
-
-    Attributes
-    ----------
-    copied
-        Means over the window, without the null match, shape (maps, rows, columns); it holds within the region.
-    matched
-        Share that the null match has left, shape (rows, columns), 0 to 1; it holds within the region.
-    returned
-        What came back to the reference slice of the labels among the maps, shape (L, rows, columns), null match
-        included. It holds for positions that sent something and whose windows lie in the region or outside the slice.
-    """
-
-    copied: Tensor
-    matched: Tensor
-    returned: Tensor
-
-
-def exchange(
-    target: Tensor,
-    reference: Tensor,
-    maps: Tensor,
-    region: Tensor,
-    window: int,
-    null_bias: float | None,
-    bridged: Tensor,
-) -> Exchange:
-    """Copy maps from the reference to the target slice, and send the labels among them back (paper eq. 8 and 9).
-
-    Parameters
-    ----------
-    target, reference
-        Features of the two slices, shape (C, rows, columns), float32.
-    maps
-        What is copied, shape (maps, rows, columns), float32; the labels come first.
-    region
-        Where on the target slice it is wanted, shape (rows, columns), boolean.
-    window
-        Side of the attention window, odd.
-    null_bias
-        Bias of the attention's null match, if there is to be one.
-    bridged
-        Labels from which the null match takes nothing, shape (L,), boolean.
-    """
-    given = target, reference, maps, region, window, null_bias, bridged
+def exchange(crossing: Crossing) -> Exchange:
+    """Copy maps from the reference to the target slice, and send the labels among them back (paper eq. 8 and 9)."""
     found = None
     if not torch.is_grad_enabled():
-        if target.device.type == "cpu":
-            found = by_strips(*given)
-        elif target.device.type == "cuda":
+        if crossing.target.device.type == "cpu":
+            found = by_strips(crossing)
+        elif crossing.target.device.type == "cuda":
             from napari_oneseg.propagation.exchange_fused import by_fused_kernel
 
-            found = by_fused_kernel(*given)
-    return Exchange(*(found or by_tiles(*given)))
+            found = by_fused_kernel(crossing)
+    return found or by_tiles(crossing)
 
 
-def by_tiles(
-    target: Tensor,
-    reference: Tensor,
-    maps: Tensor,
-    region: Tensor,
-    window: int,
-    null_bias: float | None,
-    bridged: Tensor,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return what :class:`Exchange` holds, on any device and with a gradient; parameters as for :func:`exchange`."""
-    labels = maps[: len(bridged)]
-    forward = local_affinity(target[None], reference[None], window, tiles_holding(region), null_bias)
-    copied, matched = _read(forward, maps)
-    arrived = spared(copied[: len(labels)], matched, bridged)
-    backward = local_affinity(reference[None], target[None], window, tiles_holding((labels > 0.0).any(0)), null_bias)
+def by_tiles(crossing: Crossing) -> Exchange:
+    """Do it on any device and with a gradient."""
+    there, back = crossing.target[None], crossing.reference[None]
+    window, null_bias, labels = crossing.window, crossing.null_bias, crossing.labels
+    forward = local_affinity(there, back, window, tiles_holding(crossing.region), null_bias)
+    copied, matched = _read(forward, crossing.maps)
+    arrived = crossing.spared(copied[: len(labels)], matched)
+    backward = local_affinity(back, there, window, tiles_holding((labels > 0.0).any(0)), null_bias)
     returned, matched_back = _read(backward, arrived)
-    return copied, matched, spared(returned, matched_back, bridged)
+    return Exchange(copied, matched, crossing.spared(returned, matched_back))
 
 
 def _read(affinity: LocalAffinity, maps: Tensor) -> tuple[Tensor, Tensor]:

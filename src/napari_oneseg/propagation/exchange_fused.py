@@ -19,7 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from napari_oneseg.propagation.attention import TILE, spared, tiles_holding
+from napari_oneseg.propagation.attention import TILE, tiles_holding
+from napari_oneseg.propagation.crossing import Crossing, Exchange
 
 __all__ = ["by_fused_kernel", "gather"]
 
@@ -31,26 +32,16 @@ _SMALLEST = 16
 _given_up = False
 
 
-def by_fused_kernel(
-    target: Tensor,
-    reference: Tensor,
-    maps: Tensor,
-    region: Tensor,
-    window: int,
-    null_bias: float | None,
-    bridged: Tensor,
-) -> tuple[Tensor, Tensor, Tensor] | None:
-    """Return what :class:`~napari_oneseg.propagation.exchange.Exchange` holds; None where there is no working Triton.
-
-    Parameters are those of :func:`~napari_oneseg.propagation.exchange.exchange`. There is no gradient.
-    """
+def by_fused_kernel(crossing: Crossing) -> Exchange | None:
+    """Do it on an NVIDIA GPU; None where there is no working Triton. There is no gradient."""
     global _given_up  # noqa: PLW0603 - whether a kernel can be built does not change while the program runs
     if _given_up or find_spec("triton") is None:
         return None
-    labels = maps[: len(bridged)]
+    target, reference, labels = crossing.target, crossing.reference, crossing.labels
+    window, null_bias = crossing.window, crossing.null_bias
     try:
-        copied, matched = gather(target, reference, maps, tiles_holding(region), window, null_bias)
-        arrived = spared(copied[: len(labels)], matched, bridged)
+        copied, matched = gather(target, reference, crossing.maps, tiles_holding(crossing.region), window, null_bias)
+        arrived = crossing.spared(copied[: len(labels)], matched)
         sent = tiles_holding((labels > 0.0).any(0))
         returned, matched_back = gather(reference, target, arrived, sent, window, null_bias)
     except torch.OutOfMemoryError:
@@ -59,7 +50,7 @@ def by_fused_kernel(
         _given_up = True
         warnings.warn(f"The GPU kernel cannot be used here, slower ones are ({type(error).__name__}).", stacklevel=2)
         return None
-    return copied, matched, spared(returned, matched_back, bridged)
+    return Exchange(copied, matched, crossing.spared(returned, matched_back))
 
 
 def gather(

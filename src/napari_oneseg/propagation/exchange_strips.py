@@ -19,7 +19,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from napari_oneseg.propagation.attention import spared
+from napari_oneseg.propagation.crossing import Crossing, Exchange
 
 __all__ = ["by_strips"]
 
@@ -29,20 +29,13 @@ _ROWS = 2
 _LARGEST = 40.0
 
 
-def by_strips(
-    target: Tensor,
-    reference: Tensor,
-    maps: Tensor,
-    region: Tensor,
-    window: int,
-    null_bias: float | None,
-    bridged: Tensor,
-) -> tuple[Tensor, Tensor, Tensor] | None:
-    """Return what :class:`~napari_oneseg.propagation.exchange.Exchange` holds; None where similarities might overflow.
+def by_strips(crossing: Crossing) -> Exchange | None:
+    """Do it on a CPU; None where similarities might overflow.
 
-    Parameters are those of :func:`~napari_oneseg.propagation.exchange.exchange`; quickest with the features' channels
-    last in memory. There is no gradient.
+    It is quickest with the features' channels last in memory. There is no gradient.
     """
+    target, reference, maps, region = crossing.target, crossing.reference, crossing.maps, crossing.region
+    window, null_bias = crossing.window, crossing.null_bias
     scale = 1.0 / math.sqrt(target.shape[0])
     queries, keys = target.permute(1, 2, 0).contiguous(), reference.permute(1, 2, 0).contiguous()
     alike = [torch.linalg.vector_norm(features, dim=2).square_().mul_(scale) for features in (queries, keys)]
@@ -51,7 +44,7 @@ def by_strips(
         return None
     null = [torch.zeros_like(itself) if null_bias is None else (itself + null_bias).exp_() for itself in alike]
     height, width = maps.shape[1:]
-    labels, half = len(bridged), window // 2
+    labels, half = len(crossing.bridged), window // 2
     # What lies outside the slice has values of 0, and 0 for the 1 that weights are counted by.
     values = torch.cat([maps, torch.ones_like(maps[:1])])
     copied, matched = torch.zeros_like(maps), torch.ones_like(maps[0])
@@ -69,13 +62,13 @@ def by_strips(
         copied[(slice(None), *inside)] = sums[:-1] / sums[-1]
         matched[inside] = share
         sent = maps.new_zeros(labels + 1, rows, _COLUMNS)
-        arrived = spared(copied[(slice(labels), *inside)], share, bridged)
+        arrived = crossing.spared(copied[(slice(labels), *inside)], share)
         sent[:, : sums.shape[1], : sums.shape[2]] = torch.cat([arrived, torch.ones_like(share)[None]])
         back[:, first : first + reach[2], column : column + side] += _hand_back(weights, sent, window)
     back = back[:, half : half + height, half : half + width]
     total = back[-1].clamp_min(1e-30)
-    returned = spared(back[:-1] / total, total / (total + null[1]), bridged)
-    return copied, matched, returned
+    returned = crossing.spared(back[:-1] / total, total / (total + null[1]))
+    return Exchange(copied, matched, returned)
 
 
 def _weights(own: Tensor, strip: Tensor, window: int, scale: float) -> Tensor:

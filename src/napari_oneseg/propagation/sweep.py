@@ -31,6 +31,7 @@ from napari_oneseg.propagation.attention import (
     tiles_holding,
     tiles_within_reach,
 )
+from napari_oneseg.propagation.crossing import Crossing
 from napari_oneseg.propagation.exchange import exchange
 from napari_oneseg.propagation.refining import TRACE, RefineStep, Refining
 
@@ -129,7 +130,7 @@ def _refined_step(
     maps = torch.cat([labels, refine.grey_before])
     region = refine.looked_at(labels)
     count = len(labels)
-    both = exchange(target, reference, maps, region, window, null_bias, bridged)
+    both = exchange(Crossing(target, reference, maps, region, window, null_bias, bridged))
     matched = torch.where(bridged[:, None, None], 1.0, both.matched)
     arrived, copied_grey = both.copied[:count] * matched, both.copied[count:]
     # A refined label is sharp wherever it went. What was copied, before it was refined, tells how sure that is.
