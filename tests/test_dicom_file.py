@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import struct
 import tracemalloc
+import warnings
 import zlib
 from io import BytesIO
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from napari_oneseg import dicom_file
-from napari_oneseg.dicom_file import parse_entries, parse_with_pixels
+from napari_oneseg.dicom_file import mute_libraries, parse_entries, parse_with_pixels
 from napari_oneseg.errors import InputError
 from napari_oneseg.io import list_series, read_volume
 from tests.dicom_files import grey, save, save_series, slice_dataset
@@ -92,3 +93,13 @@ def test_a_file_meta_of_old_programs_is_looked_at_too(tmp_path: Path) -> None:
     path.write_bytes(content[:132] + implicit + content[end:])
     with pytest.raises(InputError, match="unpacks to more than 16 MB"):
         list_series(path)
+
+
+def test_only_the_warnings_of_the_dicom_libraries_are_muted() -> None:
+    """The libraries' warnings stay away, everybody else's are shown."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mute_libraries()
+        warnings.warn_explicit("Smith^John", UserWarning, "values.py", 1, module="pydicom.valuerep")
+        with pytest.raises(UserWarning, match="of another"):
+            warnings.warn_explicit("of another", UserWarning, "array.py", 1, module="numpy.core")

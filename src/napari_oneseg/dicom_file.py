@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import warnings
 import zlib
 from collections.abc import Sequence
 from io import BufferedReader, FileIO
@@ -18,7 +19,7 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 from napari_oneseg.errors import InputError
 from napari_oneseg.packed import unpacked_length
 
-__all__ = ["DAMAGED", "has_mark", "may_be_dicom", "parse_entries", "parse_with_pixels"]
+__all__ = ["DAMAGED", "has_mark", "may_be_dicom", "mute_libraries", "parse_entries", "parse_with_pixels"]
 
 DAMAGED = (
     *(OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError),
@@ -46,6 +47,15 @@ def has_mark(path: Path) -> bool:
     """Whether a file has the mark of DICOM, and so is none of another kind."""
     with path.open("rb") as file:
         return _is_mark(file.read(_HEAD))
+
+
+def mute_libraries() -> None:
+    """Let no warning of the DICOM libraries be shown any more; to be called before each use of them.
+
+    They are about odd headers, which are the scanner's affair, and quote the patient's name. What is shown is a setting
+    of the whole process, so a block that restores it would undo what other threads have set meanwhile.
+    """
+    warnings.filterwarnings("ignore", module=r"(pydicom|highdicom|napari_oneseg\.dicom)")
 
 
 def parse_entries(path: Path, keywords: Sequence[str]) -> pydicom.Dataset:

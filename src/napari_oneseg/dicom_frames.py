@@ -5,7 +5,6 @@ A file with one image and a multi-frame ("enhanced") file are read alike: as fra
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 import pydicom
 
-from napari_oneseg.dicom_file import DAMAGED, has_mark, may_be_dicom, parse_entries
+from napari_oneseg.dicom_file import DAMAGED, has_mark, may_be_dicom, mute_libraries, parse_entries
 from napari_oneseg.errors import InputError
 
 __all__ = ["TRAITS", "Frame", "Header", "may_be_dicom", "read_frames"]
@@ -98,12 +97,11 @@ def read_frames(path: Path) -> list[Frame]:
     if not may_be_dicom(path):
         return []
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of entries that nobody asked for
-            dataset = parse_entries(path, _ENTRIES)
-            if not dataset.get("Rows") or not dataset.get("Columns") or dataset.get("Modality") in _NO_SCANS:
-                return []
-            return list(_frames(dataset, _header(path, dataset)))
+        mute_libraries()
+        dataset = parse_entries(path, _ENTRIES)
+        if not dataset.get("Rows") or not dataset.get("Columns") or dataset.get("Modality") in _NO_SCANS:
+            return []
+        return list(_frames(dataset, _header(path, dataset)))
     except InputError:
         raise
     except DAMAGED as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from itertools import groupby, pairwise
 from typing import Any
@@ -12,7 +11,7 @@ import pydicom
 from numpy.typing import NDArray
 from pydicom.pixels.utils import iter_pixels
 
-from napari_oneseg.dicom_file import DAMAGED, parse_with_pixels
+from napari_oneseg.dicom_file import DAMAGED, mute_libraries, parse_with_pixels
 from napari_oneseg.dicom_frames import Frame, Header
 from napari_oneseg.errors import InputError
 from napari_oneseg.gdcm import decode
@@ -90,10 +89,9 @@ def _stored_values(frames: list[Frame]) -> Iterator[NDArray[Any]]:
     """Yield frames of one file as they are stored, each (rows, columns)."""
     header, indices = frames[0].header, [frame.index for frame in frames]
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            dataset = parse_with_pixels(header.path)
-            images = list(_decoded(dataset, indices, header))
+        mute_libraries()
+        dataset = parse_with_pixels(header.path)
+        images = list(_decoded(dataset, indices, header))
     except InputError:
         raise
     except (*DAMAGED, RuntimeError) as error:

@@ -6,7 +6,6 @@ about the patient goes into it. Each label becomes a binary segment; slices on w
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from napari_oneseg import __version__
 from napari_oneseg.dicom import SERIES, filled_slices
+from napari_oneseg.dicom_file import mute_libraries
 from napari_oneseg.dicom_series import files_at
 from napari_oneseg.errors import InputError, OutputError
 from napari_oneseg.files import replacing
@@ -87,10 +87,8 @@ def write_dicom_seg(
     # The narrowest type: highdicom looks at all voxels once for each segment.
     numbers: NDArray[np.unsignedinteger] = np.searchsorted([0, *present], labels).astype(label_dtype(len(present)))
     numbers = numbers[_taken(volume)]
-    # The libraries' warnings quote the patient's name; what they are about, odd headers, is the scanner's.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        _write(path, numbers, volume, images, segments_of(present, segments))
+    mute_libraries()
+    _write(path, numbers, volume, images, segments_of(present, segments))
 
 
 def _write(

@@ -37,6 +37,7 @@ __all__ = [
     "list_series",
     "read_labels",
     "read_volume",
+    "read_volume_with_remarks",
     "write_image",
     "write_labels",
 ]
@@ -85,14 +86,24 @@ def read_volume(
         If slices of a DICOM series are missing or not evenly spaced, or other images are left out; if a NIfTI file says
         in two ways where its voxels lie that contradict each other.
     """
+    volume, remarks = read_volume_with_remarks(path, slice_axis, series, frame)
+    for remark in remarks:
+        warnings.warn(remark, stacklevel=2)
+    return volume
+
+
+def read_volume_with_remarks(
+    path: str | Path, slice_axis: int | None = None, series: str | None = None, frame: int | None = None
+) -> tuple[Volume, tuple[str, ...]]:
+    """Read a scan as :func:`read_volume` does; return what that would warn of, so that threads can pass it on.
+
+    Which warnings are shown is a setting of the whole process: a thread that collects warnings takes others' as well.
+    """
     path = Path(path)
     if is_dicom(path):
         if frame is not None:
             raise InputError(f"{path.name} is read as DICOM, which has series, not numbered volumes: choose one.")
-        volume, remarks = _read_dicom(path, series, slice_axis)
-        for remark in remarks:
-            warnings.warn(remark, stacklevel=2)
-        return volume
+        return _read_dicom(path, series, slice_axis)
     if series is not None:
         raise InputError(f"{path.name} is no DICOM file, so there is no series '{series}' to choose in it.")
     image = read_image(path, frame, CHOOSE_ONE)
@@ -103,9 +114,7 @@ def read_volume(
     spacing, origin, direction = _grid(image)
     volume = Volume(array, spacing, origin, direction, slice_axis, read_geometry(path) if is_nifti(path) else {})
     contradiction = check_places(volume)
-    if contradiction is not None:
-        warnings.warn(contradiction, stacklevel=2)
-    return volume
+    return volume, () if contradiction is None else (contradiction,)
 
 
 def is_dicom(path: Path) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 import weakref
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -156,13 +155,10 @@ class Opener(QObject):
         series, frame = (candidate.series, candidate.frame) if candidate else (None, None)
 
         def read(_: object) -> tuple[Any, str]:
-            from napari_oneseg.io import read_volume
+            from napari_oneseg.io import read_volume_with_remarks
             from napari_oneseg.plugin.scan_layer import scan_layer_data
 
-            with warnings.catch_warnings(record=True) as told:
-                warnings.simplefilter("always", UserWarning)
-                volume = read_volume(path, series=series, frame=frame)
-            notes = [str(one.message) for one in told if one.category is UserWarning]
+            volume, notes = read_volume_with_remarks(path, series=series, frame=frame)
             name = _plain_name(path) + (f" volume {frame}" if frame is not None else "")
             return scan_layer_data(volume, name), " ".join(notes)
 
