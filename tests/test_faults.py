@@ -27,6 +27,7 @@ import SimpleITK as sitk
 import torch
 from numpy.typing import NDArray
 
+from napari_oneseg import scan_features
 from napari_oneseg import session as session_module
 from napari_oneseg.autosave import AutosaveStore
 from napari_oneseg.checkpoint import load_weights, save_weights
@@ -56,7 +57,7 @@ FEATURES = compute_features(VOLUME, WEIGHTS.network, WEIGHTS.preprocessing)
 def session_on(stack: FeatureStack = STACK) -> OneSegSession:
     session = OneSegSession(WEIGHTS, "cpu", propagation=PropagationConfig(window=5))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session_module, "compute_features", lambda *_: stack)
+        patch.setattr(scan_features, "compute_features", lambda *_: stack)
         session.set_volume(VOLUME)
     return session
 
@@ -537,7 +538,7 @@ def failing_on_gpu(patch: pytest.MonkeyPatch, name: str, error: RuntimeError, af
         raise error
 
     patch.setattr(session_module, name, stage)
-    patch.setattr(session_module, "compute_features", lambda *_: STACK)
+    patch.setattr(scan_features, "compute_features", lambda *_: STACK)
 
 
 @pytest.mark.parametrize("after", [0, 3])
@@ -546,7 +547,7 @@ def test_a_propagation_goes_on_with_the_cpu(monkeypatch: pytest.MonkeyPatch, err
     session = session_on()
     session.annotate(4, painted(1))
     session.annotate(7, painted(2))
-    session._features = OnGpu(STACK, error)
+    session._open_scan.stack = OnGpu(STACK, error)
     failing_on_gpu(monkeypatch, "propagate_slices", error, after)
     with pytest.warns(UserWarning, match="the CPU is used instead") as warned:
         labels = session.propagate().labels
@@ -562,23 +563,23 @@ def test_a_propagation_goes_on_with_the_cpu(monkeypatch: pytest.MonkeyPatch, err
 @pytest.mark.parametrize("error", [FULL[0], FAILED[0]], ids=["full", "failed"])
 def test_suggestions_and_ranges_go_on_with_the_cpu(monkeypatch: pytest.MonkeyPatch, error: RuntimeError) -> None:
     expected = session_on()
-    for name, ask in (
-        ("rank_slices", lambda session: session.suggest_slices(top=3)),
-        ("coarse_grey", lambda session: session.locate(4, 10, 10)),
+    for module, name, ask in (
+        (session_module, "rank_slices", lambda session: session.suggest_slices(top=3)),
+        (scan_features, "coarse_grey", lambda session: session.locate(4, 10, 10)),
     ):
         session = session_on()
-        session._features = OnGpu(STACK, error)
+        session._open_scan.stack = OnGpu(STACK, error)
         with monkeypatch.context() as patch:
             # The grey values come from the volume, with the features behind it.
-            real = getattr(session_module, name)
+            real = getattr(module, name)
 
             def stage(*args: Any, real: Any = real) -> Any:
                 if any(isinstance(one, OnGpu) for one in args):
                     raise error
                 return real(*args)
 
-            patch.setattr(session_module, name, stage)
-            patch.setattr(session_module, "compute_features", lambda *_: STACK)
+            patch.setattr(module, name, stage)
+            patch.setattr(scan_features, "compute_features", lambda *_: STACK)
             with pytest.warns(UserWarning, match="the CPU is used instead"):
                 found = ask(session)
         assert found == ask(expected)
@@ -588,7 +589,7 @@ def test_suggestions_and_ranges_go_on_with_the_cpu(monkeypatch: pytest.MonkeyPat
 def test_a_defect_is_not_taken_for_a_failed_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     session = session_on()
     session.annotate(4, painted(1))
-    session._features = OnGpu(STACK, FULL[0])
+    session._open_scan.stack = OnGpu(STACK, FULL[0])
     failing_on_gpu(monkeypatch, "propagate_slices", RuntimeError("shapes cannot be multiplied"))
     with pytest.raises(RuntimeError, match="shapes"):
         session.propagate()

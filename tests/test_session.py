@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from napari_oneseg import scan_features, session_state
 from napari_oneseg import session as session_module
-from napari_oneseg import session_state
 from napari_oneseg.config import PropagationConfig
 from napari_oneseg.errors import AnnotationError, Cancelled, InputError, OutputError, SessionError
 from napari_oneseg.features.extractor import FeatureStack
@@ -33,7 +33,7 @@ def new_session(stack: FeatureStack = STACK) -> OneSegSession:
     """A session whose features are made by hand."""
     session = OneSegSession(WEIGHTS, "cpu", propagation=PropagationConfig(window=5))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session_module, "compute_features", lambda *_: stack)
+        patch.setattr(scan_features, "compute_features", lambda *_: stack)
         session.set_volume(VOLUME)
     return session
 
@@ -228,7 +228,7 @@ def test_slices_outside_the_range_stay() -> None:
 def test_a_full_gpu_hands_over_to_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
     session = new_session()
     session.annotate(6, BOTH)
-    session._features = type("OnGpu", (), {"maps": torch.empty(1, device="meta"), "to": lambda *_: STACK})()  # type: ignore[assignment]
+    session._open_scan.stack = type("OnGpu", (), {"maps": torch.empty(1, device="meta"), "to": lambda *_: STACK})()  # type: ignore[assignment]
     real = session_module.propagate_slices
 
     def full(stack: FeatureStack, *args: object) -> object:

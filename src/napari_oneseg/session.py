@@ -10,23 +10,20 @@ from __future__ import annotations
 
 import operator
 import os
-import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import TypeVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from napari_oneseg.checkpoint import Weights, load_weights
 from napari_oneseg.config import Direction, PropagationConfig, ScreeningConfig
-from napari_oneseg.device import choose_device, gpu_failure
+from napari_oneseg.device import choose_device
 from napari_oneseg.errors import AnnotationError, SessionError
 from napari_oneseg.features.cache import FeatureCache
-from napari_oneseg.features.extractor import FeatureStack, compute_features
+from napari_oneseg.features.extractor import FeatureStack
 from napari_oneseg.propagation.propagate import LabelledSlice, check_painted, propagate_slices
-from napari_oneseg.screening import NextSlice, SliceSuggestion, coarse_grey, locate, rank_next, rank_slices
+from napari_oneseg.scan_features import Progress, ScanFeatures
+from napari_oneseg.screening import NextSlice, SliceSuggestion, locate, rank_next, rank_slices
 from napari_oneseg.session_file import SavedSession, load_session, save_session
 from napari_oneseg.session_job import PropagationJob, joined, protecting, renewal, staying
 from napari_oneseg.session_result import Propagation, all_labels, present_result
@@ -35,9 +32,6 @@ from napari_oneseg.slice_range import checked_range
 from napari_oneseg.volume import Annotation, LabelArray, Volume, painted_image
 
 __all__ = ["OneSegSession", "Propagation"]
-
-Progress = Callable[[int, int], None]
-T = TypeVar("T")
 
 
 class OneSegSession:
@@ -81,12 +75,9 @@ class OneSegSession:
         self.weights = weights if isinstance(weights, Weights) else load_weights(weights)
         self.screening = screening or ScreeningConfig()
         self.propagation = propagation or PropagationConfig()
-        self._volume: Volume | None = None
-        self._features: FeatureStack | None = None
-        self._grey: NDArray[np.float32] | None = None
-        self._history = History()
         self._cache = cache
-        self._unkept: tuple[Volume, FeatureStack] | None = None
+        self._scan: ScanFeatures | None = None
+        self._history = History()
 
     # The scan ----------------------------------------------------------------------------------------------------
 
@@ -96,14 +87,7 @@ class OneSegSession:
         A cancelled or failed call leaves the session as it was. Where there is a cache that holds the features, they
         are only read.
         """
-        network, preprocessing = self.weights.network, self.weights.preprocessing
-        features, unkept = None, None
-        if self._cache is not None:
-            features = self._cache.load(volume, network, preprocessing, self.weights.sha256, self.device, progress)
-        if features is None:
-            features = compute_features(volume, network, preprocessing, self.device, progress)
-            unkept = (volume, features) if self._cache is not None else None
-        self._volume, self._features, self._grey, self._unkept = volume, features, None, unkept
+        self._scan = ScanFeatures(volume, self.weights, self.device, self._cache, progress)
         self._history = History()
 
     def keep_features(self) -> None:
@@ -111,10 +95,7 @@ class OneSegSession:
 
         It may run in another thread, so that nobody waits for the disk.
         """
-        unkept, self._unkept = self._unkept, None
-        if self._cache is not None and unkept is not None:
-            volume, features = unkept
-            self._cache.save(volume, self.weights.preprocessing, self.weights.sha256, features)
+        self._open_scan.keep()
 
     @property
     def volume(self) -> Volume:
@@ -125,38 +106,18 @@ class OneSegSession:
         SessionError
             Before :meth:`set_volume`.
         """
-        if self._volume is None:
-            raise SessionError("No scan is open: call set_volume first.")
-        return self._volume
+        return self._open_scan.volume
 
     @property
     def features(self) -> FeatureStack:
         """The features of the scan; see :attr:`volume`."""
-        if self._features is None:
+        return self._open_scan.stack
+
+    @property
+    def _open_scan(self) -> ScanFeatures:
+        if self._scan is None:
             raise SessionError("No scan is open: call set_volume first.")
-        return self._features
-
-    def _with_features(self, use: Callable[[FeatureStack], T]) -> T:
-        """Do something with the features; where the GPU that holds them is full or fails, on the CPU."""
-        try:
-            return use(self.features)
-        except RuntimeError as error:
-            self._leave_gpu(error)
-        return use(self.features)
-
-    def _leave_gpu(self, error: RuntimeError, progress: Progress | None = None) -> None:
-        """Keep the features on the CPU from now on if an error came from the GPU, with a warning; else raise it."""
-        failure = gpu_failure(error, self.features.maps.device)
-        if failure is None:
-            raise error
-        warnings.warn(failure, stacklevel=3)
-        cpu = torch.device("cpu")
-        try:
-            self._features = self.features.to(cpu)
-        except RuntimeError:  # a GPU that has failed takes along what it held
-            self._features = compute_features(
-                self.volume, self.weights.network, self.weights.preprocessing, cpu, progress
-            )
+        return self._scan
 
     def suggest_slices(
         self, slice_range: tuple[int, int] | None = None, top: int | None = None
@@ -170,7 +131,7 @@ class OneSegSession:
         top
             How many to return at most.
         """
-        return self._with_features(lambda features: rank_slices(features, slice_range, self.screening))[:top]
+        return self._open_scan.used(lambda features: rank_slices(features, slice_range, self.screening))[:top]
 
     def locate(self, index: int, row: int, column: int) -> tuple[int, int]:
         """Return roughly the first and the last slice of what lies at a place, both included.
@@ -180,13 +141,8 @@ class OneSegSession:
         index, row, column
             A voxel well within the target, in slice order; an InputError says if it lies outside the scan.
         """
-
-        def found(features: FeatureStack) -> tuple[int, int]:
-            if self._grey is None:
-                self._grey = coarse_grey(self.volume, features, self.weights.preprocessing)
-            return locate(features, self._grey, (index, row, column))
-
-        return self._with_features(found)
+        scan = self._open_scan
+        return scan.used(lambda features: locate(features, scan.coarse_grey, (index, row, column)))
 
     def suggest_next(
         self, slice_range: tuple[int, int] | None = None, label: int | None = None, top: int | None = None
@@ -296,9 +252,7 @@ class OneSegSession:
         AnnotationError
             If an image does not fit the scan; nothing was changed then.
         """
-        rows, columns = self.volume.slices.shape[1:]
-        checked = {self._checked_index(i): painted_image(image, (rows, columns)) for i, image in images.items()}
-        after, done = self._state.with_strokes(checked, corrected)
+        after, done = self._state.with_strokes(self._checked(images), corrected)
         changed = self._state.repainted(after)
         if changed:
             self._change(after, changed, done)
@@ -333,8 +287,7 @@ class OneSegSession:
         self._change(replace(self._state, frozen=frozen), [index], f"re-opening slice {index}")
 
     def _set_painted(self, slices: Mapping[int, LabelArray], complete: Iterable[int], done: str = "painting") -> None:
-        rows, columns = self.volume.slices.shape[1:]
-        slices = {self._checked_index(i): painted_image(image, (rows, columns)) for i, image in slices.items()}
+        slices = self._checked(slices)
         frozen = sorted(slices.keys() & self._state.frozen.keys())
         if frozen:
             raise AnnotationError(f"Slice {frozen[0]} is frozen. Unfreeze it before you change it.")
@@ -344,12 +297,20 @@ class OneSegSession:
     def _change(self, after: SessionState, reopen: Iterable[int], done: str) -> None:
         self._history.push(after.reopening(self._state, reopen, self.volume.n_slices), done)
 
+    def _checked(self, images: Mapping[int, LabelArray]) -> dict[int, LabelArray]:
+        return {self._checked_index(i): painted_image(image, self._slice_shape) for i, image in images.items()}
+
     def _checked_index(self, index: int) -> int:
         """Return the index as a plain integer, which a session file can hold."""
         index = operator.index(index)
         if not 0 <= index < self.volume.n_slices:
             raise AnnotationError(f"There is no slice {index}: the scan has slices 0 to {self.volume.n_slices - 1}.")
         return index
+
+    @property
+    def _slice_shape(self) -> tuple[int, int]:
+        rows, columns = self.volume.slices.shape[1:]
+        return rows, columns
 
     # The result --------------------------------------------------------------------------------------------------
 
@@ -360,8 +321,7 @@ class OneSegSession:
         return all_labels(self._state, (count, rows, columns))
 
     def _slice_labels(self, index: int) -> LabelArray:
-        rows, columns = self.volume.slices.shape[1:]
-        return self._state.labels_on(index, (rows, columns))
+        return self._state.labels_on(index, self._slice_shape)
 
     def propagate(
         self,
@@ -431,24 +391,16 @@ class OneSegSession:
 
         It may run in another thread, while this one paints. Raises like :meth:`propagate`.
         """
-        rows, columns = self.volume.slices.shape[1:]
-        others = staying(job, (rows, columns))
+        others = staying(job, self._slice_shape)
         given = job.annotation, job.slice_range, job.direction, self.propagation, progress, others
-        try:
-            yield from propagate_slices(self.features, *given)
-        except RuntimeError as error:
-            self._leave_gpu(error, progress)
-        else:
-            return
-        yield from propagate_slices(self.features, *given)
+        yield from self._open_scan.used_stepwise(lambda features: propagate_slices(features, *given), progress)
 
     def preview(self, job: PropagationJob, result: LabelledSlice) -> LabelArray:
         """Return the labels, (rows, columns), that a slice would show if the job's result for it were taken now."""
-        rows, columns = self.volume.slices.shape[1:]
         if job.only is not None and result.index not in job.only:
             return self._slice_labels(result.index)
-        merged = protecting(job, self._state, result, (rows, columns))
-        return replace(self._state, results={result.index: merged}).labels_on(result.index, (rows, columns))
+        merged = protecting(job, self._state, result, self._slice_shape)
+        return replace(self._state, results={result.index: merged}).labels_on(result.index, self._slice_shape)
 
     def take(self, job: PropagationJob, results: Iterable[LabelledSlice]) -> None:
         """Take over what a job has computed, or the part of it that was ready, as one step of the history.

@@ -19,8 +19,7 @@ import platformdirs
 import pytest
 import torch
 
-from napari_oneseg import files
-from napari_oneseg import session as session_module
+from napari_oneseg import files, scan_features
 from napari_oneseg.checkpoint import Weights
 from napari_oneseg.config import PreprocessingConfig
 from napari_oneseg.errors import Cancelled
@@ -208,7 +207,7 @@ def test_the_second_session_computes_nothing(cache: FeatureCache, monkeypatch: p
     first.set_volume(SCAN)
     assert not cache.folder.exists(), "writing waits until it is asked for"
     first.keep_features()
-    monkeypatch.setattr(session_module, "compute_features", no_computing)
+    monkeypatch.setattr(scan_features, "compute_features", no_computing)
     calls: list[tuple[int, int]] = []
     second = new_session(cache)
     second.set_volume(SCAN, lambda *call: calls.append(call))
@@ -235,7 +234,7 @@ def test_cancelling_leaves_the_session_as_it_was(cache: FeatureCache, monkeypatc
     session = new_session(cache)
     other = scan(5.0)
     session.set_volume(other)
-    monkeypatch.setattr(session_module, "compute_features", no_computing)
+    monkeypatch.setattr(scan_features, "compute_features", no_computing)
     with pytest.raises(Cancelled):
         session.set_volume(SCAN, cancel)
     assert session.volume is other
@@ -253,12 +252,19 @@ def test_reading_tells_how_far_it_is(cache: FeatureCache, monkeypatch: pytest.Mo
     assert calls == sorted(calls)
 
 
-def test_without_a_cache_nothing_is_kept(tmp_path: Path) -> None:
+def test_without_a_cache_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     session = new_session(None)
     session.set_volume(SCAN)
+    monkeypatch.setattr(FeatureCache, "save", no_computing)
     session.keep_features()
-    assert session._unkept is None
-    assert not list(tmp_path.iterdir())
+
+
+def test_what_was_computed_is_kept_once(cache: FeatureCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = new_session(cache)
+    session.set_volume(SCAN)
+    session.keep_features()
+    monkeypatch.setattr(cache, "save", no_computing)
+    session.keep_features()
 
 
 def test_the_widget_opens_a_scan_again_without_computing(
@@ -282,7 +288,7 @@ def test_the_widget_opens_a_scan_again_without_computing(
             if thread.name == "oneseg-keep":
                 assert not thread.daemon
                 thread.join()
-        monkeypatch.setattr(session_module, "compute_features", no_computing)
+        monkeypatch.setattr(scan_features, "compute_features", no_computing)
     assert_same(opened[1].session.features, opened[0].session.features)
     assert opened[1].ranking is not None
 
