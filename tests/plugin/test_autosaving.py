@@ -11,7 +11,7 @@ from napari import Viewer
 from pytestqt.qtbot import QtBot
 from qtpy.QtCore import QEvent
 
-from napari_oneseg import autosave, session
+from napari_oneseg import autosave, scan_features
 from napari_oneseg.autosave import AutosaveStore
 from napari_oneseg.errors import OutputError
 from napari_oneseg.plugin.autosaving import Autosaver
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("qapp")
 
 @pytest.fixture
 def controller(monkeypatch: pytest.MonkeyPatch) -> Controller:
-    monkeypatch.setattr(session, "compute_features", lambda *_: STACK)
+    monkeypatch.setattr(scan_features, "compute_features", lambda *_: STACK)
     return opened_controller()
 
 
@@ -239,7 +239,7 @@ def test_a_window_that_was_open_before_is_noticed_when_both_paint(
 def test_the_window_stays_open_if_its_work_cannot_be_kept(
     make_napari_viewer: Callable[[], Viewer], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, qtbot: QtBot
 ) -> None:
-    monkeypatch.setattr(session, "compute_features", lambda *_: STACK)
+    monkeypatch.setattr(scan_features, "compute_features", lambda *_: STACK)
     desk = Desk(make_napari_viewer(), qtbot, tmp_path)
     desk.add_scan()
     desk.paint(4)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from napari_oneseg import session
+from napari_oneseg import scan_features
 from napari_oneseg.plugin import presenting
 from napari_oneseg.plugin.controller import Controller
 from napari_oneseg.plugin.export import export_labels
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("qapp", "clear_features")
 
 @pytest.fixture
 def clear_features(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "compute_features", lambda *_: STACK)
+    monkeypatch.setattr(scan_features, "compute_features", lambda *_: STACK)
 
 
 class Screen:

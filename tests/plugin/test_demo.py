@@ -8,7 +8,7 @@ import pytest
 from napari import Viewer
 from pytestqt.qtbot import QtBot
 
-from napari_oneseg import session
+from napari_oneseg import scan_features
 from napari_oneseg.phantom import phantom
 from napari_oneseg.plugin import demo
 from napari_oneseg.preprocessing import WorkingGrid
@@ -24,7 +24,7 @@ def test_the_demonstration_takes_the_painted_slice_and_carries_it_on(
     count, rows, columns = truth.shape
     stack = moving_stack(count, (rows // 2, columns // 2), (0, 0))
     grid = WorkingGrid((rows, columns), (rows, columns), 2)
-    monkeypatch.setattr(session, "compute_features", lambda *_: replace(stack, grid=grid))
+    monkeypatch.setattr(scan_features, "compute_features", lambda *_: replace(stack, grid=grid))
     viewer = make_napari_viewer()
     widget = demo.build(viewer, sample, Annotation({17: truth[17]}))
     qtbot.waitUntil(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pytestqt.qtbot import QtBot
 
-from napari_oneseg import session
+from napari_oneseg import scan_features
 from napari_oneseg.errors import InputError
 from napari_oneseg.plugin.controller import Controller
 from napari_oneseg.plugin.learning import Learner
@@ -50,7 +50,7 @@ class Panel:
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
     asked = Asked()
-    monkeypatch.setattr(session, "compute_features", lambda *_: STACK)
+    monkeypatch.setattr(scan_features, "compute_features", lambda *_: STACK)
     monkeypatch.setattr(compare, "adapt_and_compare", asked)
     return asked
 

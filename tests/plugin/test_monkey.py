@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pytestqt.qtbot import QtBot
 from qtpy.QtWidgets import QApplication
 
-from napari_oneseg import session
+from napari_oneseg import scan_features
 from tests.plugin.plugin_fixtures import COUNT, SHAPE, STACK
 from tests.plugin.test_widget import Desk
 
@@ -293,7 +293,7 @@ class Monkey:
 def desk(
     make_napari_viewer: Callable[[], Viewer], qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Desk]:
-    monkeypatch.setattr(session, "compute_features", lambda *_: STACK)
+    monkeypatch.setattr(scan_features, "compute_features", lambda *_: STACK)
     desk = Desk(make_napari_viewer(), qtbot, tmp_path / "kept")
     yield desk
     desk.widget.shut_down()

@@ -15,7 +15,7 @@ from napari.layers import Image, Labels
 from pytestqt.qtbot import QtBot
 from qtpy.QtCore import QEvent
 
-from napari_oneseg import session
+from napari_oneseg import scan_features
 from napari_oneseg.batch import labels_path
 from napari_oneseg.errors import OutputError
 from napari_oneseg.io import write_image, write_labels
@@ -90,7 +90,7 @@ def new_dock(viewer: Viewer, qtbot: QtBot, folder: Path) -> StudyDock:
 def dock(
     make_napari_viewer: Callable[[], Viewer], qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[StudyDock]:
-    monkeypatch.setattr(session, "compute_features", lambda *_: STACK)
+    monkeypatch.setattr(scan_features, "compute_features", lambda *_: STACK)
     dock = new_dock(make_napari_viewer(), qtbot, tmp_path / "kept")
     yield dock
     dock.widget.shut_down()

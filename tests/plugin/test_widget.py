@@ -14,7 +14,7 @@ from napari import Viewer
 from napari.layers import Labels
 from pytestqt.qtbot import QtBot
 
-from napari_oneseg import overview, session
+from napari_oneseg import overview, scan_features
 from napari_oneseg.io import write_image
 from napari_oneseg.plugin import scan_layer as scan_layer_module
 from napari_oneseg.plugin.panels.picture_list import PictureList
@@ -67,7 +67,7 @@ class Desk:
 def desk(
     make_napari_viewer: Callable[[], Viewer], qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Desk]:
-    monkeypatch.setattr(session, "compute_features", lambda *_: STACK)
+    monkeypatch.setattr(scan_features, "compute_features", lambda *_: STACK)
     desk = Desk(make_napari_viewer(), qtbot, tmp_path / "kept")
     yield desk
     desk.widget.shut_down()
