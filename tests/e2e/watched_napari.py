@@ -160,7 +160,7 @@ def _find_widget() -> Any:
 def _of_widget(widget: Any) -> dict[str, Any]:
     controller, link, layer = widget.controller, widget.link, widget.painter.layer
     session, state = controller.session, controller.state
-    best = controller.ranking.best if controller.ranking else []
+    best = controller.target.best
     told: dict[str, Any] = {
         "doing": controller.doing,
         "busy": widget.engine.busy,
@@ -168,8 +168,8 @@ def _of_widget(widget: Any) -> dict[str, Any]:
         "current": link.current(),
         "marked": link.marked,
         "suggested": [one.index for one in best],
-        "selected_label": controller.selected,
-        "range": controller.range,
+        "selected_label": controller.book.selected,
+        "range": controller.target.range,
         "unsaved": controller.unsaved,
         "to_check": controller.to_check(),
         "offer": widget.asking.text.text() if widget.asking.isVisible() else "",
@@ -192,7 +192,7 @@ def _of_widget(widget: Any) -> dict[str, Any]:
             "accepted": sorted(state.frozen),
             "stale": sorted(state.stale),
             "propagated": sorted(state.results),
-            "computed": len(controller._run.results) if controller._run else 0,
+            "computed": len(controller.propagator.arrived),
         }
     return told
 

@@ -56,7 +56,7 @@ def test_a_stroke_is_on_disk_at_once_and_results_a_little_later(
 ) -> None:
     controller.stroke({4: painted()})
     qtbot.waitUntil(lambda: any(tmp_path.glob("*.oneseg")), timeout=10_000)
-    controller.restyle(1, "Liver")
+    controller.book.restyle(1, "Liver")
     controller.propagate()
     qtbot.waitUntil(lambda: any(tmp_path.glob("*.results")) and not saver.busy, timeout=10_000)
     qtbot.wait(200)

@@ -69,8 +69,8 @@ def test_opening_suggests_a_slice_and_says_what_to_do() -> None:
     controller.open(describe_layer(scan_layer()))
     assert presenting.steps(controller)["scan"].kind == "busy"
     engine.work()
-    assert controller.ranking is not None
-    best = controller.ranking.best[0].index
+    assert controller.target.ranking is not None
+    best = controller.target.ranking.best[0].index
     steps = presenting.steps(controller)
     assert steps["suggest"].kind == "ready"
     assert str(best) in steps["suggest"].text
@@ -109,7 +109,7 @@ def test_paint_propagate_check_accept_export(tmp_path: Path) -> None:
     assert presenting.slice_text(controller, index) == f"Slice {index}: accepted"
     assert presenting.steps(controller)["propagate"].kind == "done", "accepting makes nothing out of date"
     assert controller.unsaved
-    controller.restyle(1, name="Liver")
+    controller.book.restyle(1, name="Liver")
     controller.export(tmp_path / "out.nii.gz", export_labels)
     assert not controller.unsaved
     assert screen.said[-1] == ("info", "Labels written to out.nii.gz.")
@@ -126,7 +126,7 @@ def test_paint_propagate_check_accept_export(tmp_path: Path) -> None:
 def test_without_a_range_the_default_one_counts() -> None:
     controller = opened_controller()
     screen = Screen(controller)
-    controller.default_range = 2
+    controller.propagator.default_range = 2
     screen.paint(4, painted())
     controller.propagate()
     assert np.flatnonzero(screen.labels.any((1, 2))).tolist() == [2, 3, 4, 5, 6]
@@ -206,7 +206,7 @@ def test_painting_during_a_propagation_is_kept() -> None:
 
 def test_asking_for_something_else_during_a_propagation_keeps_what_was_ready() -> None:
     controller, screen, engine = half_way()
-    controller.locate(4, 16, 20)
+    controller.target.locate(4, 16, 20)
     engine.work()
     assert screen.agrees()
     assert np.count_nonzero(screen.labels.any((1, 2))) > 1
@@ -240,7 +240,7 @@ def test_cancelling_keeps_the_slices_that_were_ready() -> None:
     assert np.count_nonzero(screen.labels.any((1, 2))) >= 2
     assert controller.state is not None
     assert 3 <= len(controller.state.results) < COUNT
-    assert controller.seconds is None, "a part says nothing of how long the whole takes"
+    assert controller.propagator.seconds is None, "a part says nothing of how long the whole takes"
     assert screen.agrees()
     assert screen.said[-1][1].startswith("Stopped")
     controller.propagate()
@@ -251,34 +251,34 @@ def test_cancelling_keeps_the_slices_that_were_ready() -> None:
 def test_a_range_limits_and_ranks() -> None:
     controller = opened_controller()
     screen = Screen(controller)
-    controller.set_first(3)
-    controller.set_last(6)
-    assert controller.range == (3, 6)
-    assert controller.ranking is not None
-    assert {s.index for s in controller.ranking.best} <= {3, 4, 5, 6}
+    controller.target.set_first(3)
+    controller.target.set_last(6)
+    assert controller.target.range == (3, 6)
+    assert controller.target.ranking is not None
+    assert {s.index for s in controller.target.ranking.best} <= {3, 4, 5, 6}
     screen.paint(4, painted())
     controller.propagate()
     assert set(np.flatnonzero(screen.labels.any((1, 2)))) <= {3, 4, 5, 6}
-    controller.set_range((7, 99))
-    assert controller.range == (7, 9)
-    assert controller.ranking.slice_range == (7, 9)
-    controller.set_range(None)
-    assert controller.ranking.slice_range is None
+    controller.target.set_range((7, 99))
+    assert controller.target.range == (7, 9)
+    assert controller.target.ranking.slice_range == (7, 9)
+    controller.target.set_range(None)
+    assert controller.target.ranking.slice_range is None
 
 
 def test_a_range_that_changes_during_a_propagation_is_ranked_after_it() -> None:
     controller, _, engine = half_way()
-    controller.set_range((2, 5))
+    controller.target.set_range((2, 5))
     engine.work()
-    assert controller.ranking is not None
-    assert controller.ranking.slice_range == (2, 5)
+    assert controller.target.ranking is not None
+    assert controller.target.ranking.slice_range == (2, 5)
 
 
 def test_a_range_without_painting_is_said() -> None:
     controller = opened_controller()
     screen = Screen(controller)
     screen.paint(4, painted())
-    controller.set_range((6, 8))
+    controller.target.set_range((6, 8))
     controller.propagate()
     assert screen.said[-1][0] == "warning"
     assert "Nothing is painted" in screen.said[-1][1]
@@ -287,17 +287,17 @@ def test_a_range_without_painting_is_said() -> None:
 
 def test_one_click_gives_a_range() -> None:
     controller = opened_controller()
-    controller.locate(4, 16, 20)
-    assert controller.range is not None
-    assert controller.range[0] <= 4 <= controller.range[1]
+    controller.target.locate(4, 16, 20)
+    assert controller.target.range is not None
+    assert controller.target.range[0] <= 4 <= controller.target.range[1]
 
 
 def test_only_the_selected_label_travels() -> None:
     controller = opened_controller()
     screen = Screen(controller)
     screen.paint(4, painted(1) + painted(2, (27, 8), 3))
-    controller.only_selected = True
-    controller.select_label(2)
+    controller.propagator.only_selected = True
+    controller.book.select(2)
     controller.propagate()
     others = np.delete(np.arange(COUNT), 4)
     assert not (screen.labels[others] == 1).any()
@@ -307,7 +307,7 @@ def test_only_the_selected_label_travels() -> None:
 def test_live_renews_after_each_stroke() -> None:
     controller = opened_controller()
     screen = Screen(controller)
-    controller.live = True
+    controller.propagator.live = True
     screen.paint(4, painted())
     assert screen.labels[5].any()
     screen.paint(6, painted(radius=8))
@@ -319,8 +319,8 @@ def test_live_renews_after_each_stroke() -> None:
 def test_labels_are_added_renamed_and_removed() -> None:
     controller = opened_controller()
     screen = Screen(controller)
-    assert controller.add_label() == 2
-    controller.restyle(2, "Spleen", (1.0, 0.0, 0.0, 1.0))
+    assert controller.book.add() == 2
+    controller.book.restyle(2, "Spleen", (1.0, 0.0, 0.0, 1.0))
     screen.paint(4, painted(2))
     controller.propagate()
     rows = {row.value: row for row in presenting.label_rows(controller)}
@@ -366,8 +366,8 @@ def test_switching_scans_forgets_what_was_under_way() -> None:
 def test_work_is_taken_up_with_names_and_range() -> None:
     controller = opened_controller()
     screen = Screen(controller)
-    controller.restyle(1, "Liver")
-    controller.set_range((1, 8))
+    controller.book.restyle(1, "Liver")
+    controller.target.set_range((1, 8))
     screen.paint(4, painted())
     controller.propagate()
     assert controller.session is not None
@@ -376,8 +376,8 @@ def test_work_is_taken_up_with_names_and_range() -> None:
     shown = Screen(other)
     other.resume(saved, extras)
     np.testing.assert_array_equal(shown.labels, screen.labels)
-    assert other.style(1).name == "Liver"
-    assert other.range == (1, 8)
+    assert other.book.style(1).name == "Liver"
+    assert other.target.range == (1, 8)
     adapted = new_controller()
     adapted.weights = tiny_weights(3)
     adapted.open(describe_layer(scan_layer()), kept=saved, extras=extras)

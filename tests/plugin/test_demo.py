@@ -38,6 +38,6 @@ def test_the_demonstration_takes_the_painted_slice_and_carries_it_on(
     source = scan.source.to_slices(scan.orientation.to_source(layer.data))
     np.testing.assert_array_equal(source[17], truth[17])
     assert source.any((1, 2)).sum() > 1
-    assert widget.controller.style(1).name == sample.names[1]
+    assert widget.controller.book.style(1).name == sample.names[1]
     assert not widget.saver.enabled
     widget.shut_down()

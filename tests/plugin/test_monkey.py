@@ -234,7 +234,7 @@ class Monkey:
     def limits(self) -> None:
         if self.widget.controller.session is not None:
             first, last = sorted(int(k) for k in self.random.integers(0, COUNT, 2))
-            self.widget.controller.set_range((first, last) if self.random.random() < 0.5 else None)
+            self.widget.controller.target.set_range((first, last) if self.random.random() < 0.5 else None)
 
     def locate(self) -> None:
         if self.widget.controller.session is not None and self.widget.link.axis == 0:
@@ -250,8 +250,9 @@ class Monkey:
             self.widget.inspector.set_explaining(False)
 
     def label(self) -> None:
-        self.widget.controller.add_label()
-        self.widget.controller.restyle(self.widget.controller.selected, name=f"organ {len(' '.join(self.log))}")
+        book = self.widget.controller.book
+        book.add()
+        book.restyle(book.selected, name=f"organ {len(' '.join(self.log))}")
 
     def remove_label(self) -> None:
         self.widget.controller.remove_label(int(self.random.integers(1, 4)))
@@ -268,10 +269,10 @@ class Monkey:
         self.widget.inspector.set_doubt_shown(not self.widget.inspector.doubt_shown)
 
     def live(self) -> None:
-        self.widget.controller.live = not self.widget.controller.live
+        self.widget.controller.propagator.live = not self.widget.controller.propagator.live
 
     def direction(self) -> None:
-        self.widget.controller.direction = ("both", "up", "down")[int(self.random.integers(3))]  # type: ignore[assignment]
+        self.widget.controller.propagator.direction = ("both", "up", "down")[int(self.random.integers(3))]  # type: ignore[assignment]
 
     def wait(self) -> None:
         self.desk.qtbot.wait(int(self.random.integers(1, 60)))

@@ -319,10 +319,10 @@ def test_any_scan_of_the_list_can_be_opened(dock: StudyDock, study: Path) -> Non
 
 def test_label_names_go_along_to_the_next_scan(dock: StudyDock, study: Path) -> None:
     dock.open(study)
-    dock.widget.controller.restyle(1, "Liver")
+    dock.widget.controller.book.restyle(1, "Liver")
     dock.paint(4)
     dock.press("next")
-    assert dock.widget.controller.style(1).name == "Liver"
+    assert dock.widget.controller.book.style(1).name == "Liver"
 
 
 # Scans that cannot be opened
@@ -510,7 +510,7 @@ def test_a_study_goes_on_where_it_was_left(dock: StudyDock, study: Path, again: 
     dock.paint(7)
     dock.widget.propagate()
     dock.settle()
-    dock.widget.controller.restyle(1, "Liver")
+    dock.widget.controller.book.restyle(1, "Liver")
     dock.widget.link.go_to(6)
     dock.layer.data[1, 10:14, 10:14] = 3  # announced by nobody, and not written yet
     before = dock.layer.data.copy()
@@ -519,7 +519,7 @@ def test_a_study_goes_on_where_it_was_left(dock: StudyDock, study: Path, again: 
     assert dock.here == "b", "not the first one that is not finished"
     np.testing.assert_array_equal(dock.layer.data, before)
     assert dock.widget.link.current() == 6
-    assert dock.widget.controller.style(1).name == "Liver"
+    assert dock.widget.controller.book.style(1).name == "Liver"
     assert dock.widget.asking.isHidden(), "nothing need be asked"
     dock.press("previous")
     assert dock.shown == [4]

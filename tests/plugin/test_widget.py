@@ -76,7 +76,7 @@ def desk(
 def test_the_first_scan_is_opened_and_its_best_slice_shown_and_framed(desk: Desk) -> None:
     assert desk.widget.view.scan.isEnabled()
     desk.add_scan()
-    ranking = desk.widget.controller.ranking
+    ranking = desk.widget.controller.target.ranking
     assert ranking is not None
     best = ranking.best[0].index
     assert desk.viewer.dims.current_step[0] == best
@@ -301,7 +301,7 @@ def test_the_range_by_one_click_and_the_origin_of_a_label(desk: Desk) -> None:
     assert desk.layer.mode == "pan_zoom"
     desk.widget.link.clicked.emit(4, 16, 20)
     desk.settle()
-    assert desk.widget.controller.range is not None
+    assert desk.widget.controller.target.range is not None
     assert not desk.widget.inspector.locating
 
 

@@ -45,7 +45,7 @@ def build(viewer: napari.Viewer, sample: Phantom, annotation: Annotation) -> One
     def begin() -> None:
         controller.opened.disconnect(begin)
         for label, name in sample.names.items():
-            controller.restyle(label, name=name)
+            controller.book.restyle(label, name=name)
         images = {index: image for index, image in enumerate(painted) if image.any()}
         controller.adopt(images)
         widget.painter.attach(widget.painter.layer)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
+
+from qtpy.QtCore import QObject, Signal
 
 from napari_oneseg.plugin.engine import Engine, Job, Report
 
 __all__ = ["Foreground"]
 
 
-class Foreground:
+class Foreground(QObject):
     """Does one job at a time; the next one makes the one before forgotten.
 
     Parameters
@@ -26,7 +29,15 @@ class Foreground:
         Its name: open, suggest, locate, propagate, export; empty where nothing is done.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    beginning = Signal(str)
+    """Something, by its name, is about to be done: what is ready of the job before it can be taken over now."""
+    changed = Signal()
+    """A job was begun, was stopped by the user, or has failed."""
+    failed = Signal(str, str)
+    """A job, by its name, could not be done: a sentence for the user."""
+
+    def __init__(self, engine: Engine, parent: QObject | None = None) -> None:
+        super().__init__(parent)
         self._engine = engine
         self.job: Job | None = None
         self.doing = ""
@@ -36,9 +47,8 @@ class Foreground:
         doing: str,
         work: Callable[[Report], Any],
         done: Callable[[Any], None],
-        item: Callable[[Any], None],
-        stopped: Callable[[], None],
-        failed: Callable[[str], None],
+        item: Callable[[Any], None] = lambda _: None,
+        stopped: Callable[[], None] = lambda: None,
     ) -> None:
         """Do something in the background; whatever is called with its outcome may ask for the next thing at once.
 
@@ -46,21 +56,30 @@ class Foreground:
         ----------
         doing
             Its name.
-        work, done, item, stopped, failed
+        work, done, item
             As :class:`~napari_oneseg.plugin.engine.Job` takes them.
+        stopped
+            Called once a job that was cancelled has stopped.
         """
+        self.beginning.emit(doing)
         self.forget()
 
-        def ending(call: Callable[..., None]) -> Callable[..., None]:
-            def ended(*answer: Any) -> None:
-                self.job, self.doing = None, ""
-                call(*answer)
+        def ended(call: Callable[..., None], *answer: Any) -> None:
+            self.job, self.doing = None, ""
+            call(*answer)
 
-            return ended
+        def cancelled() -> None:
+            stopped()
+            self.changed.emit()
+
+        def failed(sentence: str) -> None:
+            self.failed.emit(doing, sentence)
+            self.changed.emit()
 
         self.doing = doing
-        self.job = Job(work, ending(done), item, ending(stopped), ending(failed), doing)
+        self.job = Job(work, partial(ended, done), item, partial(ended, cancelled), partial(ended, failed), doing)
         self._engine.submit(self.job)
+        self.changed.emit()
 
     def forget(self) -> None:
         """Stop it, and call nothing any more."""

@@ -81,14 +81,14 @@ class Inspector(QObject):
             return
         if self.locating:
             self.set_locating(False)
-            self._controller.locate(index, row, column)
+            self._controller.target.locate(index, row, column)
         elif self.explaining:
             self._explain(index, row, column)
 
     # Where a label came from -----------------------------------------------------------------------------------------
 
     def _explain(self, index: int, row: int, column: int) -> None:
-        session, name = self._controller.session, self._controller.style
+        session, name = self._controller.session, self._controller.book.style
         assert session is not None
         state = session.state
         rows, columns = session.volume.slices.shape[1:]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from qtpy.QtCore import QObject, Signal
 
 from napari_oneseg.colours import colour_of
 from napari_oneseg.plugin.view_model import Colour
@@ -23,8 +25,13 @@ class LabelStyle:
     colour: Colour
 
 
-class LabelBook:
+class LabelBook(QObject):
     """Names and colours by label; every label has one, also where none was chosen.
+
+    Parameters
+    ----------
+    shown
+        Returns the labels that some slice shows.
 
     Attributes
     ----------
@@ -34,7 +41,20 @@ class LabelBook:
         The label to paint with.
     """
 
-    def __init__(self) -> None:
+    styled = Signal()
+    """Names or colours have changed, or the label to paint with."""
+    changed = Signal()
+    """The user has changed something that views show."""
+    worked = Signal()
+    """A name or a colour was chosen that is to be kept."""
+
+    def __init__(self, shown: Callable[[], Collection[int]], parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._shown = shown
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin with another scan."""
         self.styles: dict[int, LabelStyle] = {}
         self.selected = 1
 
@@ -42,36 +62,49 @@ class LabelBook:
         """Return how a label is called and shown."""
         return self.styles.get(value) or LabelStyle(f"Label {value}", colour_of(value))
 
-    def values(self, shown: Collection[int]) -> list[int]:
-        """Return the labels that were named, are shown or selected, ascending."""
-        return sorted({*self.styles, *shown, self.selected})
+    @property
+    def values(self) -> list[int]:
+        """Labels that were named, are shown or selected, ascending."""
+        return sorted({*self.styles, *self._shown(), self.selected})
 
-    def add(self, shown: Collection[int]) -> int:
-        """Make a new label, and return it."""
-        used = self.values(shown)
+    def select(self, value: int) -> None:
+        """Paint with a label from now on."""
+        if value > 0 and value != self.selected:
+            self.selected = value
+            self.styled.emit()
+            self.changed.emit()
+
+    def add(self) -> int:
+        """Make a new label, select it, and return it."""
+        used = self.values
         value = next((k for k in range(1, LARGEST_LABEL + 1) if k not in used), LARGEST_LABEL)
         self.styles[value] = self.style(value)
+        self.select(value)
         return value
 
     def restyle(self, value: int, name: str | None = None, colour: Colour | None = None) -> None:
         """Rename or recolour a label."""
         style = self.style(value)
         self.styles[value] = LabelStyle(name or style.name, colour or style.colour)
+        self.styled.emit()
+        self.worked.emit()
+        self.changed.emit()
 
-    def remove(self, value: int, shown: Collection[int]) -> None:
-        """Forget a label, and select another one if it was selected."""
+    def remove(self, value: int) -> None:
+        """Forget a label that no slice shows any more, and select another one if it was selected."""
         self.styles.pop(value, None)
         if self.selected == value:
-            self.selected = next((k for k in self.values(shown) if k != value), 1)
+            self.selected = next((k for k in self.values if k != value), 1)
+        self.styled.emit()
 
     def to_dict(self) -> dict[str, Any]:
         """Return all as plain values for JSON."""
         styles = {str(k): {"name": style.name, "colour": list(style.colour)} for k, style in self.styles.items()}
         return {"labels": styles, "selected": self.selected}
 
-    def record(self, values: Iterable[int]) -> dict[str, Any]:
-        """Return names and colours of labels as an export states them, as plain values for JSON."""
-        styles = {str(value): self.style(value) for value in values}
+    def record(self) -> dict[str, Any]:
+        """Return names and colours of all labels as an export states them, as plain values for JSON."""
+        styles = {str(value): self.style(value) for value in self.values}
         return {
             "label_names": {value: style.name for value, style in styles.items()},
             "label_colours": {value: list(style.colour) for value, style in styles.items()},
@@ -83,3 +116,4 @@ class LabelBook:
             red, green, blue, opacity = style["colour"]
             self.styles[int(key)] = LabelStyle(str(style["name"]), (red, green, blue, opacity))
         self.selected = int(kept.get("selected") or self.selected)
+        self.styled.emit()

@@ -279,7 +279,7 @@ class Opener(QObject):
             self._painter.attach(self._labels)
         if not self._resuming:
             self._saver.find(opened.scan.shown.content_hash, self._found)
-        best = self._controller.ranking.best if self._controller.ranking else []
+        best = self._controller.target.best
         if best and not opened.session.annotation.slices:
             self._link.go_to(best[0].index)
         self.changed.emit()

@@ -42,7 +42,7 @@ class Painter(QObject):
         self.keys: Mapping[str, Callable[[], None]] = {}
         """Keys that the layer gets, and what they do."""
         controller.slices_changed.connect(self._write)
-        controller.styled.connect(self._style)
+        controller.book.styled.connect(self._style)
         link.layers_changed.connect(self._layers_changed)
 
     @property
@@ -170,13 +170,13 @@ class Painter(QObject):
         if self._binding is None:
             self.attach(None)
             self.said.emit("", "info")  # that the layer was removed is no longer so
-        layer, ranking = self.layer, self._controller.ranking
+        layer, best = self.layer, self._controller.target.best
         assert layer is not None
-        if go and ranking and ranking.best and not self._controller.session.annotation.slices:
-            self._link.go_to(ranking.best[0].index)
+        if go and best and not self._controller.session.annotation.slices:
+            self._link.go_to(best[0].index)
         layer.visible = True
         self._link.select(layer)
-        layer.selected_label = self._controller.selected
+        layer.selected_label = self._controller.book.selected
         layer.mode = "paint"
         self.changed.emit()
 
@@ -206,18 +206,18 @@ class Painter(QObject):
             self._binding.write(images)
 
     def _style(self) -> None:
-        layer, controller = self.layer, self._controller
+        layer, book = self.layer, self._controller.book
         if layer is None:
             return
         # First, because colours have the layer say which label is selected: it would take the selection back.
-        if layer.selected_label != controller.selected:
-            layer.selected_label = controller.selected
-        colours = {value: style.colour for value, style in controller.book.styles.items()}
+        if layer.selected_label != book.selected:
+            layer.selected_label = book.selected
+        colours = {value: style.colour for value, style in book.styles.items()}
         layer.colormap = colormap(colours, colour_of, range(1, 256))
 
     def _label_selected(self, _event: Any = None) -> None:
         if self.layer is not None and self.layer.selected_label > 0:
-            self._controller.select_label(int(self.layer.selected_label))
+            self._controller.book.select(int(self.layer.selected_label))
 
     def _tool_changed(self, _event: Any = None) -> None:
         self.changed.emit()

@@ -42,7 +42,8 @@ def steps(controller: Controller) -> dict[str, StepState]:
     assert table is not None
     painted, propagated = bool(state.annotation.labels), bool(state.results)
     n_slices = table.n_slices
-    where = f"slices {controller.range[0]} to {controller.range[1]}" if controller.range else "whole scan"
+    slice_range = controller.target.range
+    where = f"slices {slice_range[0]} to {slice_range[1]}" if slice_range else "whole scan"
     return {
         "scan": StepState("done", f"{n_slices} slices"),
         "target": _busy(controller, "Looking where it ends") if doing == "locate" else StepState("done", where),
@@ -64,9 +65,10 @@ def _busy(controller: Controller, text: str) -> StepState:
 def _suggest_state(controller: Controller) -> StepState:
     if controller.doing == "suggest":
         return _busy(controller, "Comparing the slices")
-    if controller.ranking is None or not controller.ranking.best:
+    best = controller.target.best
+    if not best:
         return StepState("attention", "No slice stands out; paint where the target is largest.")
-    index = controller.ranking.best[0].index
+    index = best[0].index
     painted = bool(painted_slices(controller))
     return StepState("done" if painted else "ready", f"Paint slice {index}" if not painted else f"Slice {index}")
 
@@ -125,8 +127,8 @@ def label_rows(controller: Controller) -> list[LabelRow]:
     """Return the labels of the target table."""
     table = controller.table
     rows = []
-    for value in controller.labels if table else []:
-        style = controller.style(value)
+    for value in controller.book.values if table else []:
+        style = controller.book.style(value)
         assert table is not None
         rows.append(LabelRow(value, style.name, style.colour, table.volume_ml(value), table.extent(value)))
     return rows
@@ -134,7 +136,7 @@ def label_rows(controller: Controller) -> list[LabelRow]:
 
 def suggestions(controller: Controller) -> list[SliceRow]:
     """Return the best slices with what speaks for them."""
-    ranking = controller.ranking
+    ranking = controller.target.ranking
     if ranking is None:
         return []
     count = controller.table.n_slices if controller.table else 0
@@ -174,7 +176,7 @@ def slice_text(controller: Controller, index: int) -> str:
         said.append("no label here")
     if index in state.stale:
         said.append("out of date")
-    best = controller.ranking.best if controller.ranking else []
+    best = controller.target.best
     if best and best[0].index == index and not said:
         said.append("suggested, paint here")
     return f"Slice {index}: {', '.join(said)}" if said else f"Slice {index}"
@@ -184,7 +186,7 @@ def _next_to_paint(controller: Controller, state: SessionState) -> list[SliceRow
     """Return the slices that would gain most if they were painted next."""
     return [
         SliceRow(found.index, f"Slice {found.index}", f"about {100 * found.gain:+.1f} % overlap expected")
-        for found in controller.next_slices
+        for found in controller.target.next_slices
         if found.worth_it and found.index not in state.painted and found.index not in state.frozen
     ]
 
@@ -195,7 +197,7 @@ def review(controller: Controller) -> ReviewState:
     if state is None or table is None or session is None:
         return ReviewState()
     rows = _next_to_paint(controller, state)
-    hint = "Painting another slice would gain little." if controller.next_slices and not rows else ""
+    hint = "Painting another slice would gain little." if controller.target.next_slices and not rows else ""
     return ReviewState(
         text=slice_text(controller, controller.current),
         accepted=controller.current in state.frozen,
@@ -213,7 +215,8 @@ def summary(controller: Controller) -> str:
     state, table = controller.state, controller.table
     if state is None or table is None or not table.values:
         return ""
-    volumes = ", ".join(f"{controller.style(value).name} {table.volume_ml(value):.1f} mL" for value in table.values)
+    style = controller.book.style
+    volumes = ", ".join(f"{style(value).name} {table.volume_ml(value):.1f} mL" for value in table.values)
     stale = f"\n{_slices(len(state.stale))} out of date: press Update first." if state.stale else ""
     return volumes + stale
 
@@ -222,7 +225,7 @@ def _worth_painting(controller: Controller) -> tuple[int, ...]:
     """Return the slices to paint: the first one by the look of the scan, the next ones by what would gain most."""
     if controller.state is not None and controller.state.results:
         return tuple(row.index for row in _next_to_paint(controller, controller.state))
-    best = controller.ranking.best if controller.ranking else []
+    best = controller.target.best
     return tuple(suggestion.index for suggestion in best[:3])
 
 
@@ -234,7 +237,7 @@ def strip(controller: Controller) -> StripData | None:
     values = table.values
     return StripData(
         n_slices=table.n_slices,
-        score=controller.ranking.scores if controller.ranking else None,
+        score=controller.target.ranking.scores if controller.target.ranking else None,
         areas={value: area for value, area in table.areas.items() if value in values},
         confidence=table.confidence if state.results or controller.doing == "propagate" else None,
         painted=frozenset(state.painted) - state.complete,
@@ -242,6 +245,6 @@ def strip(controller: Controller) -> StripData | None:
         corrected=frozenset(state.complete),
         stale=state.stale,
         suggested=_worth_painting(controller),
-        range=controller.range,
-        colours={value: controller.style(value).colour for value in values},
+        range=controller.target.range,
+        colours={value: controller.book.style(value).colour for value in values},
     )

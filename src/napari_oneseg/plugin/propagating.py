@@ -1,98 +1,177 @@
-"""A propagation under way: what it sets out from, and the slices that have arrived and are shown."""
+"""Carrying labels through the scan while the user waits.
+
+Strategy. There is a propagation exactly while it is the job that the user waits for. Its slices are shown as they
+arrive, and the session takes them over in one step: at the end, or when it is stopped and what is ready is to stay.
+"""
 
 from __future__ import annotations
 
-import time
+from collections.abc import Collection, Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Collection
+from qtpy.QtCore import QObject, Signal
 
+from napari_oneseg.plugin import work
+from napari_oneseg.plugin.foreground import Foreground
+from napari_oneseg.plugin.propagation_run import PropagationRun, next_job
+
+if TYPE_CHECKING:
     from napari_oneseg.config import Direction
+    from napari_oneseg.plugin.slice_table import SliceTable
     from napari_oneseg.propagation.propagate import LabelledSlice
     from napari_oneseg.session import OneSegSession
-    from napari_oneseg.session_job import PropagationJob
     from napari_oneseg.volume import LabelArray
 
-__all__ = ["PropagationRun", "next_job"]
+__all__ = ["Propagator"]
+
+LIVE_SECONDS = 5.0
+"""A propagation that takes longer is not begun by each stroke."""
 
 
-def next_job(
-    session: OneSegSession,
-    slice_range: tuple[int, int] | None,
-    margin: int,
-    direction: Direction,
-    labels: Collection[int] | None,
-) -> PropagationJob:
-    """Return what is to be propagated next: what is out of date where that is all, else the whole range.
+class Propagator(QObject):
+    """Carries the labels of a scan from slice to slice while the user waits, and shows each slice as it arrives.
 
     Parameters
     ----------
-    session
-        The session.
-    slice_range
-        First and last slice that the user wants labelled, None where that was not said.
-    margin
-        In that case, slices on either side of the painted ones; 0 for the whole scan.
-    direction, labels
-        As for :meth:`~napari_oneseg.session.OneSegSession.begin`.
-
-    Raises
-    ------
-    AnnotationError
-        If nothing is painted in the range.
-    """
-    state, end = session.state, session.volume.n_slices - 1
-    painted = state.annotation.slices
-    if slice_range is None and margin and painted:
-        slice_range = max(0, min(painted) - margin), min(end, max(painted) + margin)
-    first, last = slice_range or (0, end)
-    labelled = all(index in state.results or index in state.frozen for index in range(first, last + 1))
-    if state.stale and labelled and labels is None and state.direction == direction:
-        update = session.begin_update()
-        if update is not None:
-            return update
-    return session.begin(slice_range, direction, labels)
-
-
-class PropagationRun:
-    """What a propagation has brought so far.
-
-    Parameters
-    ----------
-    session, job
-        The session, and what it computes.
+    foreground
+        Does the work; whatever else it is asked to do ends a propagation, and what is ready of it stays.
 
     Attributes
     ----------
-    results
-        The slices that have arrived, by index.
+    direction
+        Where labels go.
+    only_selected
+        Whether only the label travels that is painted with.
+    live
+        Whether each stroke is to be carried on at once.
+    default_range
+        Slices on either side of the painted ones that are labelled where no range was given; 0 for all.
+    seconds
+        How long the last propagation took that was not stopped and renewed more than a few slices.
     """
 
-    def __init__(self, session: OneSegSession, job: PropagationJob) -> None:
-        self.session, self.job = session, job
-        self.results: dict[int, LabelledSlice] = {}
-        self._began = time.perf_counter()
+    slices_changed = Signal(object)
+    """Slices to be shown anew: index to labels, (rows, columns)."""
+    taken = Signal()
+    """The session has what was ready."""
+    ended = Signal()
+    """A propagation is done, or the user has cancelled it; the session has what was ready."""
+    said = Signal(str, str)
+    """A sentence for the user, with its level."""
+
+    def __init__(self, foreground: Foreground, parent: QObject | None = None) -> None:
+        super().__init__(parent)
+        self._foreground = foreground
+        self.direction: Direction = "both"
+        self.only_selected = False
+        self.live = False
+        self.default_range = 0
+        self.reset()
+        foreground.beginning.connect(self._make_room)
+        foreground.failed.connect(self._drop)
+
+    def reset(self) -> None:
+        """Begin with another scan; a propagation that was under way is forgotten."""
+        self.seconds: float | None = None
+        self._run: PropagationRun | None = None
 
     @property
-    def seconds(self) -> float:
-        """How long it has been under way."""
-        return time.perf_counter() - self._began
+    def can_be_live(self) -> bool:
+        """Whether the computer is fast enough to propagate after each stroke."""
+        return self.seconds is None or self.seconds < LIVE_SECONDS
 
-    def arrived(self, result: LabelledSlice) -> LabelArray | None:
-        """Take a slice; return what it is to show, (rows, columns), or None where it is to stay as it is."""
-        if self.job.only is not None and result.index not in self.job.only:
-            return None
-        self.results[result.index] = result
-        return self.session.preview(self.job, result)
+    @property
+    def arrived(self) -> Collection[int]:
+        """The slices that are shown and that the session does not have yet."""
+        return self._run.results.keys() if self._run else ()
 
     def shown(self, index: int) -> LabelArray | None:
-        """Return what a slice shows that has arrived, None for the others."""
-        result = self.results.get(index)
-        return None if result is None else self.session.preview(self.job, result)
+        """Return what one of these slices shows, (rows, columns); None for the others."""
+        return self._run.shown(index) if self._run else None
 
-    def take(self) -> list[int]:
-        """Hand over to the session what has arrived; return those slices that show something else now."""
-        self.session.take(self.job, self.results.values())
-        # The others are shown already: with many slices that takes a moment.
-        return sorted(self.results.keys() & self.job.before.repainted(self.session.state))
+    def propagate(
+        self,
+        session: OneSegSession,
+        table: SliceTable,
+        slice_range: tuple[int, int] | None,
+        selected: int,
+        quietly: bool = False,
+    ) -> None:
+        """Carry labels through a range, or renew what is out of date, unless the user waits for something else.
+
+        Parameters
+        ----------
+        session
+            The session on the open scan.
+        table
+            What is known of its slices.
+        slice_range
+            First and last slice that the user wants labelled, None where that was not said.
+        selected
+            The label that is painted with.
+        quietly
+            Whether nobody has asked: begin anew if a propagation is under way, and do not say what keeps it from that.
+        """
+        if quietly:
+            self.pause()
+        if self._foreground.doing:
+            return
+        labels = [selected] if self.only_selected else None
+        try:
+            job = next_job(session, slice_range, self.default_range, self.direction, labels)
+        except ValueError as error:
+            if not quietly:
+                self.said.emit(str(error), "warning")
+            return
+        run = self._run = PropagationRun(session, job, table)
+
+        def done(_: object) -> None:
+            if job.only is None:
+                self.seconds = run.seconds
+            self._take()
+            self.ended.emit()
+
+        def stopped() -> None:
+            self._take()
+            self.ended.emit()
+            self.said.emit("Stopped. The slices that were ready are kept.", "info")
+
+        self._foreground.do("propagate", partial(work.run_job, session, job), done, self._arrived, stopped)
+
+    def pause(self) -> None:
+        """Stop a propagation at once; the slices that are ready are kept."""
+        if self._run is not None:
+            self._foreground.forget()
+            self._take()
+
+    def withdraw(self) -> bool:
+        """Stop a propagation at once, and leave nothing of it; return whether there was one."""
+        if self._run is None:
+            return False
+        self._foreground.forget()
+        self._drop()
+        return True
+
+    def _make_room(self, doing: str) -> None:
+        if doing != "propagate":
+            self.pause()
+
+    def _arrived(self, result: LabelledSlice) -> None:
+        if self._run is not None:
+            self._show(self._run.arrived(result))
+
+    def _take(self) -> None:
+        run, self._run = self._run, None
+        if run is not None:
+            self._show(run.take())
+            self.taken.emit()
+
+    def _drop(self, *_: object) -> None:
+        run, self._run = self._run, None
+        if run is not None:
+            self._show(run.drop())
+
+    def _show(self, images: Mapping[int, LabelArray]) -> None:
+        if images:
+            self.slices_changed.emit(images)

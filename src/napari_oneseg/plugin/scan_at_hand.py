@@ -119,7 +119,6 @@ class ScanAtHand:
     def name_labels(self, labels: Mapping[str, Any]) -> None:
         """Begin with the labels of the scan before: names and colours are those of the study."""
         self._controller.book.take(labels)
-        self._controller.styled.emit()
         self._controller.changed.emit()
 
     @contextmanager
@@ -206,7 +205,7 @@ class ScanAtHand:
 
     def _exporting(self) -> Any:
         controller = self._controller
-        record = controller.book.record(controller.labels)
+        record = controller.book.record()
 
         def export(path: Path) -> None:
             assert controller.session is not None

@@ -87,19 +87,20 @@ class Showing(QObject):
             return
         widget, show = self._widget, self._set
         view, controller, inspector = widget.view, widget.controller, widget.inspector
+        propagator = controller.propagator
         self._refresh_steps()
         self._refresh_scan()
-        show(view.target.set_labels, presenting.label_rows(controller), controller.selected)
+        show(view.target.set_labels, presenting.label_rows(controller), controller.book.selected)
         if controller.table is not None:
-            show(view.target.set_range, controller.range, controller.table.n_slices)
+            show(view.target.set_range, controller.target.range, controller.table.n_slices)
         show(view.target.set_locating, inspector.locating)
         show(view.suggest.set_suggestions, presenting.suggestions(controller), controller.current)
         self._refresh_paint()
         text, enabled = presenting.propagate_action(controller)
         show(view.propagate.set_action, text, enabled, widget.settings.shortcuts.get("propagate", ""))
-        show(view.propagate.set_direction, controller.direction)
-        show(view.propagate.set_scope, "selected" if controller.only_selected else "all")
-        show(view.propagate.set_live, controller.live, controller.can_be_live)
+        show(view.propagate.set_direction, propagator.direction)
+        show(view.propagate.set_scope, "selected" if propagator.only_selected else "all")
+        show(view.propagate.set_live, propagator.live, propagator.can_be_live)
         if controller.session is not None:
             show(view.propagate.set_parameters, controller.session.propagation.to_dict())
         show(view.review.set_review, presenting.review(controller))
@@ -142,7 +143,7 @@ class Showing(QObject):
         on_screen = link.current()
         text = "" if on_screen is None else presenting.slice_text(controller, on_screen)
         self._set(link.write_on_canvas, text)
-        best = controller.ranking.best if controller.ranking else []
+        best = controller.target.best
         if controller.session is None or not best or presenting.painted_slices(controller):
             link.unmark()
         elif link.marked != best[0].index:

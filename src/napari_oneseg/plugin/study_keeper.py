@@ -230,7 +230,7 @@ class StudyKeeper(QObject):
             if self._touched in callbacks:
                 callbacks.remove(self._touched)
         if self.is_open:
-            self._controller.pause()
+            self._controller.propagator.pause()
             self._painter.compare()
         self.lane.close()
         desk, hand = self.desk, self.hand

@@ -189,7 +189,7 @@ class Studier(QObject):
         assert desk is not None
         self.keeper.touch()
         if self.is_open:
-            self._controller.pause()
+            self._controller.propagator.pause()
             self._painter.compare()
         left = Left() if hand is None else hand.left(self.keeper.clock.take(), status)
         written = False

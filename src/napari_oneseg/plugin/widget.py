@@ -64,8 +64,8 @@ class OneSegWidget(QWidget):
         self._warming.start(_WARM_AFTER_MS)
         self.controller = Controller(self.engine, self)
         self.controller.device = self.settings.device
-        self.controller.live = self.settings.live
-        self.controller.default_range = self.settings.default_range
+        self.controller.propagator.live = self.settings.live
+        self.controller.propagator.default_range = self.settings.default_range
         self.link = ViewerLink(viewer, self)
         self.view = OneSegView(self)
         self.asking = Asking(self)
@@ -146,18 +146,19 @@ class OneSegWidget(QWidget):
 
     def _connect_target(self) -> None:
         controller, panel = self.controller, self.view.target
-        panel.label_selected.connect(controller.select_label)
-        panel.label_added.connect(controller.add_label)
-        panel.label_renamed.connect(lambda value, name: controller.restyle(value, name=name))
-        panel.label_recoloured.connect(lambda value, colour: controller.restyle(value, colour=colour))
+        book, target = controller.book, controller.target
+        panel.label_selected.connect(book.select)
+        panel.label_added.connect(book.add)
+        panel.label_renamed.connect(lambda value, name: book.restyle(value, name=name))
+        panel.label_recoloured.connect(lambda value, colour: book.restyle(value, colour=colour))
         panel.label_removed.connect(controller.remove_label)
-        panel.first_slice_clicked.connect(lambda: controller.set_first(controller.current))
-        panel.last_slice_clicked.connect(lambda: controller.set_last(controller.current))
-        panel.range_cleared.connect(lambda: controller.set_range(None))
-        panel.range_edited.connect(lambda first, last: controller.set_range((first, last)))
+        panel.first_slice_clicked.connect(lambda: target.set_first(controller.current))
+        panel.last_slice_clicked.connect(lambda: target.set_last(controller.current))
+        panel.range_cleared.connect(lambda: target.set_range(None))
+        panel.range_edited.connect(lambda first, last: target.set_range((first, last)))
         panel.locate_toggled.connect(self.inspector.set_locating)
         self.view.strip.slice_chosen.connect(self.link.go_to)
-        self.view.strip.range_edited.connect(lambda first, last: controller.set_range((first, last)))
+        self.view.strip.range_edited.connect(lambda first, last: target.set_range((first, last)))
         self.view.suggest.suggestion_chosen.connect(self.link.go_to)
         self.view.suggest.suggest_requested.connect(self.go_to_suggestion)
 
@@ -168,8 +169,10 @@ class OneSegWidget(QWidget):
         paint.brush_size_changed.connect(self.painter.set_brush_size)
         paint.tool_chosen.connect(self.painter.set_tool)
         propagate.propagate_requested.connect(self.propagate)
-        propagate.direction_chosen.connect(partial(setattr, controller, "direction"))
-        propagate.scope_chosen.connect(lambda scope: setattr(controller, "only_selected", scope == "selected"))
+        propagate.direction_chosen.connect(partial(setattr, controller.propagator, "direction"))
+        propagate.scope_chosen.connect(
+            lambda scope: setattr(controller.propagator, "only_selected", scope == "selected")
+        )
         propagate.live_toggled.connect(self._live_toggled)
         propagate.parameters_changed.connect(controller.set_parameters)
 
@@ -256,13 +259,8 @@ class OneSegWidget(QWidget):
 
     def go_to_suggestion(self) -> None:
         """Show the slice most worth painting."""
-        if not self._has_scan():
-            return
-        ranking = self.controller.ranking
-        if ranking is None or ranking.slice_range != self.controller.range:
-            self.controller.suggest()
-        elif ranking.best:
-            self.link.go_to(ranking.best[0].index)
+        if self._has_scan():
+            self.controller.target.go_to_best()
 
     def export(self, path: Path | None = None) -> None:
         """Ask for a file and write the labels into it."""
@@ -305,7 +303,7 @@ class OneSegWidget(QWidget):
                 self.opener.window = window.name
 
     def _live_toggled(self, on: bool) -> None:
-        self.controller.live = on
+        self.controller.propagator.live = on
         if on and self.controller.session is not None and self.controller.can_propagate:
             self.controller.propagate(quietly=True)
 
