@@ -24,7 +24,7 @@ from napari_oneseg.plugin.settings import read_settings
 from napari_oneseg.plugin.showing import Showing
 from napari_oneseg.plugin.studying import Studier
 from napari_oneseg.plugin.viewer_link import ViewerLink
-from napari_oneseg.plugin.warming import warm_up
+from napari_oneseg.plugin.warming import read_units, warm_up
 from napari_oneseg.threads import wait_politely
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class OneSegWidget(QWidget):
         # Not at once: a thread that imports holds up the drawing of the dock by more than a second.
         self._warming = QTimer(self)
         self._warming.setSingleShot(True)
-        self._warming.timeout.connect(lambda: self._warmer.submit(Job(lambda _: warm_up(), name="warm up")))
+        self._warming.timeout.connect(self._warm_up)
         self._warming.start(_WARM_AFTER_MS)
         self.controller = Controller(self.engine, self)
         self.controller.device = self.settings.device
@@ -362,6 +362,10 @@ class OneSegWidget(QWidget):
         self.saver.close()
         self.painter.release()
         self.link.close()
+
+    def _warm_up(self) -> None:
+        read_units()
+        self._warmer.submit(Job(lambda _: warm_up(), name="warm up"))
 
     def closeEvent(self, event: Any) -> None:
         """Keep the work when the dock is closed on its own."""
