@@ -23,16 +23,17 @@ from numpy.typing import NDArray
 from typer.testing import CliRunner, Result
 
 from napari_oneseg.batch import Outcome, Settings, Stage, Task, labels_path, run_task, tasks_of
+from napari_oneseg.batch_session import load_propagated, propagated_path
 from napari_oneseg.batch_workers import Crew, cluster_crew, default_workers, local_crew, run_batch
 from napari_oneseg.checkpoint import save_weights
 from napari_oneseg.cli import app
 from napari_oneseg.config import FeatureConfig, PreprocessingConfig, PropagationConfig
-from napari_oneseg.errors import InputError
+from napari_oneseg.errors import InputError, OutputError
 from napari_oneseg.features.resnet import FeatureNetwork
 from napari_oneseg.io import read_labels, read_volume, write_image, write_labels
 from napari_oneseg.orientation import reorient, shown
 from napari_oneseg.session import OneSegSession
-from napari_oneseg.session_file import save_session
+from napari_oneseg.session_file import load_record, save_session
 from napari_oneseg.study import Study, open_study
 from napari_oneseg.volume import Volume
 
@@ -271,6 +272,98 @@ def test_a_session_is_carried_on(study: Study, settings: Settings, folder: Path,
     np.testing.assert_array_equal(read_labels(labels_path(study.results, "a"), source), labels)
 
 
+# What the window shows of it
+
+
+def saved_in_the_window(study: Study, settings: Settings, **extras: object) -> Path:
+    """A slice of ``a`` painted in the window, and the scan left."""
+    volume, orientation = shown(read_volume(study["a"].path))
+    session = OneSegSession(settings.weights, "cpu")
+    session.set_volume(volume)
+    session.annotate(3, volume.to_slices(orientation.to_shown(make_scan(0)[1]))[3])
+    path = study.results / "a.oneseg"
+    study.results.mkdir(exist_ok=True)
+    save_session(path, replace(session.snapshot(), extras=extras))
+    return path
+
+
+def test_the_window_can_open_what_was_propagated(study: Study, settings: Settings, folder: Path) -> None:
+    do(study, "propagate", settings)
+    source = read_volume(study["a"].path)
+    volume, orientation = shown(source)
+    saved = load_propagated(study.results, "a", folder / "a_annotation.nii.gz")
+    assert saved is not None
+    session = OneSegSession(settings.weights, "cpu")
+    session.set_volume(volume)
+    session.restore(saved)
+    written = read_labels(labels_path(study.results, "a"), source)
+    np.testing.assert_array_equal(session.labels, volume.to_slices(orientation.to_shown(written)))
+    assert (list(session.state.painted), set(session.stale)) == ([PAINTED], set())
+    assert session.result().slice_confidence[PAINTED] == 1.0
+    assert 0 < session.result().slice_confidence[PAINTED + 1] < 1
+    assert (saved.extras["axis"], saved.extras["slice"]) == (volume.axis, PAINTED)
+    record = json.dumps(load_record(propagated_path(study.results, "a")))
+    assert str(study.source) not in record
+
+
+def test_a_session_of_the_window_is_shown_with_its_results_and_stays_as_it_was(
+    study: Study, settings: Settings
+) -> None:
+    names = {"1": {"name": "Liver", "colour": [1.0, 0.0, 0.0, 1.0]}}
+    path = saved_in_the_window(study, settings, range=[2, 5], labels=names, slice=6)
+    before = path.read_bytes()
+    assert states(do(study, "propagate", settings))["a"] == "made"
+    assert path.read_bytes() == before
+    saved = load_propagated(study.results, "a", path)
+    assert saved is not None
+    assert (list(saved.state.painted), sorted(saved.state.results)) == ([3], [2, 3, 4, 5])
+    assert (saved.extras["labels"], saved.extras["range"], saved.extras["slice"]) == (names, [2, 5], 6)
+    assert states(do(study, "propagate", settings))["a"] == "kept"
+
+
+def test_what_was_painted_since_counts_and_not_what_was_propagated_before(
+    study: Study, settings: Settings, folder: Path
+) -> None:
+    painting = folder / "a_annotation.nii.gz"
+    do(study, "propagate", settings)
+    path = saved_in_the_window(study, settings)
+    assert load_propagated(study.results, "a", path) is None
+    assert states(do(study, "propagate", settings)) == {"a": "made", "b": "kept", "c": "kept"}
+    assert load_propagated(study.results, "a", path) is not None
+    assert load_propagated(study.results, "a", painting) is None
+    path.unlink()
+    do(study, "propagate", settings)
+    assert load_propagated(study.results, "a", painting) is not None
+    write_labels(painting, make_scan(0)[1], make_scan(0)[0])
+    assert load_propagated(study.results, "a", painting) is None
+
+
+def test_what_the_window_cannot_open_is_made_again(study: Study, settings: Settings, folder: Path) -> None:
+    do(study, "propagate", settings)
+    damage(propagated_path(study.results, "a"))
+    propagated_path(study.results, "b").unlink()
+    for name in ("a", "b"):
+        assert load_propagated(study.results, name, folder / f"{name}_annotation.nii.gz") is None
+    assert states(do(study, "propagate", settings)) == {"a": "made", "b": "made", "c": "kept"}
+    for name in NAMES:
+        assert load_propagated(study.results, name, folder / f"{name}_annotation.nii.gz") is not None
+
+
+def test_a_run_that_ends_before_the_window_has_its_session_is_gone_on_with(
+    study: Study, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from napari_oneseg import batch
+
+    def full(*_: object) -> None:
+        raise OutputError("The disk is full.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(batch, "save_propagated", full)
+        assert states(do(study, "propagate", settings)) == dict.fromkeys(NAMES, "failed")
+    assert states(do(study, "propagate", settings)) == dict.fromkeys(NAMES, "made")
+    assert states(do(study, "propagate", settings)) == dict.fromkeys(NAMES, "kept")
+
+
 def test_a_session_of_another_scan_is_refused(study: Study, settings: Settings, folder: Path) -> None:
     session = OneSegSession(settings.weights, "cpu")
     session.set_volume(shown(read_volume(study["b"].path))[0])
@@ -503,7 +596,8 @@ def test_a_run_that_is_stopped_leaves_nothing_behind(study: Study, settings: Set
     outcomes.close()  # type: ignore[attr-defined]
     assert children() == others
     assert not trap.caught()
-    assert {path.name for path in study.results.iterdir()} == {"b_labels.nii.gz", "b_labels.json"}
+    assert {path.name for path in study.results.iterdir()} == {"b_labels.nii.gz", "b_labels.json", "propagated"}
+    assert [path.name for path in (study.results / "propagated").iterdir()] == ["b.oneseg"]
 
 
 @contextmanager

@@ -9,7 +9,7 @@ the grid of the scan's file.
 
 What is there and was made from the same scan, painting, weights and parameters by the same version is kept. That is
 told from a hash in the record beside each result. Labels that were made in the window, or changed since, are never
-replaced.
+replaced; nor are sessions of the window: what it is to show lies beside them (:mod:`napari_oneseg.batch_session`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +28,7 @@ import numpy as np
 
 from napari_oneseg import __version__
 from napari_oneseg.batch_records import digest_of, export_entry, kept_labels, number_or_none, read_record, write_record
+from napari_oneseg.batch_session import is_propagated_from, propagated_path, save_propagated
 from napari_oneseg.checkpoint import load_weights
 from napari_oneseg.config import PropagationConfig, ScreeningConfig
 from napari_oneseg.errors import InputError, OneSegError
@@ -200,25 +201,29 @@ def _propagate(task: Task) -> Outcome:
     made_from = _made_from(task, [task.path, task.annotation], {"propagation": task.settings.propagation.to_dict()})
     labels = labels_path(task.results, task.name)
     beside = labels.with_name(f"{task.name}_labels.json")
-    kept = kept_labels(labels, read_record(beside), made_from, task.settings.anew)
+    opened, painting = propagated_path(task.results, task.name), digest_of(task.annotation)
+    anew = task.settings.anew or not is_propagated_from(opened, painting)
+    kept = kept_labels(labels, read_record(beside), made_from, anew)
     if kept is not None:
         return Outcome(task.name, "kept", kept)
     clock = time.perf_counter()
     source = read_volume(task.path)
     session = _session(task.settings)
-    orientation, slice_range = _annotated(session, source, task.annotation)
+    orientation, extras = _annotated(session, source, task.annotation)
+    slice_range = _chosen_range(extras)
     result = _propagated(session, slice_range)
     seconds = {"all": round(time.perf_counter() - clock, 3)}
     record = propagation_record(session, result, slice_range, session.state.direction, seconds)
     record["confidence"] = [number_or_none(score) for score in record["confidence"]]
     record["export"] = export_entry(labels, source, session.volume, orientation)
     values = _values(session, result)
-    kept = kept_labels(labels, read_record(beside), made_from, task.settings.anew)
+    kept = kept_labels(labels, read_record(beside), made_from, anew)
     if kept is not None:  # the window, or another run, was faster
         return Outcome(task.name, "kept", kept)
     # First a record that says that the labels are being replaced, whatever may happen then.
     write_record(beside, record | {"made_from": "", "result": values})
     write_labels(labels, orientation.to_source(session.volume.from_slices(result.labels)), source)
+    save_propagated(opened, session, extras, painting)
     write_record(beside, record | {"made_from": made_from, "result": values, "labels_sha256": digest_of(labels)})
     return Outcome(task.name, "made", values)
 
@@ -256,21 +261,26 @@ def _open(session: OneSegSession, volume: Volume) -> None:
     session.keep_features()
 
 
-def _annotated(session: OneSegSession, source: Volume, annotation: Path) -> tuple[Orientation, tuple[int, int] | None]:
-    """Open a scan with what was painted on it; return how it is turned, and which range the user has chosen."""
+def _annotated(session: OneSegSession, source: Volume, annotation: Path) -> tuple[Orientation, Mapping[str, Any]]:
+    """Open a scan with what was painted on it; return how it is turned, and what else its session says."""
     if annotation.suffix == SESSION_ENDING:
         saved = load_session(annotation)
         volume, orientation = _meant(source, saved)
         _open(session, volume)
         session.restore(saved)
-        chosen = saved.extras.get("range")
-        return orientation, (int(chosen[0]), int(chosen[1])) if chosen else None
+        return orientation, saved.extras
     volume, orientation = shown(source)
     # Before the features, which take far longer.
     painted = Annotation.from_labels(volume.to_slices(orientation.to_shown(read_labels(annotation, source))))
     _open(session, volume)
     session.set_annotation(painted)
-    return orientation, None
+    return orientation, {}
+
+
+def _chosen_range(extras: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Return the first and the last slice to label, if the user has said which."""
+    chosen = extras.get("range")
+    return (int(chosen[0]), int(chosen[1])) if chosen else None
 
 
 def _meant(source: Volume, saved: SavedSession) -> tuple[Volume, Orientation]:

@@ -15,7 +15,15 @@ from napari_oneseg.files import replacing
 from napari_oneseg.orientation import Orientation
 from napari_oneseg.volume import Volume
 
-__all__ = ["digest_of", "export_entry", "kept_labels", "number_or_none", "read_record", "write_record"]
+__all__ = [
+    "digest_of",
+    "export_entry",
+    "kept_labels",
+    "make_folder",
+    "number_or_none",
+    "read_record",
+    "write_record",
+]
 
 _BLOCK = 1 << 20
 
@@ -31,12 +39,13 @@ def read_record(path: Path) -> dict[str, Any] | None:
 
 def write_record(path: Path, record: dict[str, Any]) -> None:
     """Write a record, and make its folder if need be; an OutputError says if that fails."""
-    _make_folder(path.parent)
+    make_folder(path.parent)
     with replacing(path) as part:
         part.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def _make_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Make a folder if there is none; an OutputError says if that fails."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import nibabel
@@ -16,13 +18,16 @@ from pytestqt.qtbot import QtBot
 from qtpy.QtCore import QEvent
 
 from napari_oneseg import scan_features
-from napari_oneseg.batch import labels_path
+from napari_oneseg.batch import Settings, labels_path, run_task, tasks_of
+from napari_oneseg.batch_workers import run_batch
+from napari_oneseg.checkpoint import load_weights, save_weights
 from napari_oneseg.errors import OutputError
-from napari_oneseg.io import write_image, write_labels
+from napari_oneseg.io import read_labels, read_volume, write_image, write_labels
 from napari_oneseg.plugin import study_desk
 from napari_oneseg.plugin.study_desk import StudyDesk
 from napari_oneseg.plugin.widget import OneSegWidget
 from napari_oneseg.plugin.work_clock import PAUSE_SECONDS
+from napari_oneseg.session_state import SessionState
 from napari_oneseg.study import StudyScan, open_study
 from napari_oneseg.study_claims import Claims
 from tests.plugin.plugin_fixtures import STACK, WEIGHTS, small_scan
@@ -35,8 +40,13 @@ class StudyDock(Desk):
     def settle(self) -> None:
         widget = self.widget
         engines = (widget.engine, widget.saver, widget.learner._lane, widget.studier.keeper.lane)
+
+        def at_rest() -> bool:
+            on_the_way = widget.studier.busy or widget.studier._arrival is not None
+            return not on_the_way and not any(engine.busy for engine in engines)
+
         for _ in range(3):  # one asks the other
-            self.qtbot.waitUntil(lambda: not any(engine.busy for engine in engines), timeout=20_000)
+            self.qtbot.waitUntil(at_rest, timeout=20_000)
             self.qtbot.wait(40)
         self.qtbot.wait(80)
 
@@ -663,6 +673,181 @@ def test_painted_slices_that_came_with_the_scan_are_there(dock: StudyDock, study
     scan = dock.widget.controller.scan
     assert scan is not None
     np.testing.assert_array_equal(scan.orientation.to_source(dock.layer.data), labels)
+
+
+# After ``oneseg batch propagate``
+
+
+@pytest.fixture
+def propagate_all(dock: StudyDock, study: Path, tmp_path: Path) -> Callable[[], dict[str, str]]:
+    """The command, with the weights of the window: what became of each scan."""
+    path = tmp_path / "tiny.safetensors"
+    save_weights(path, WEIGHTS.network, WEIGHTS.preprocessing, {})
+    dock.widget.controller.weights = load_weights(path)
+
+    def run() -> dict[str, str]:
+        tasks, _ = tasks_of(open_study(study), "propagate", Settings(path, "cpu"))
+        return {outcome.name: outcome.status for outcome in run_batch(open_study(study), tasks, partial(map, run_task))}
+
+    return run
+
+
+@pytest.fixture
+def label_file(study: Path) -> Path:
+    """A slice of ``a`` painted elsewhere, on a scan that the window shows turned."""
+    volume = replace(small_scan(0), direction=np.eye(3)[:, ::-1] * (-1, 1, -1))
+    write_image(study / "a.nii.gz", volume.array, volume)
+    labels = np.zeros(volume.array.shape, np.uint8)
+    labels[3, 10:20, 12:24] = 2
+    path = study / "a_annotation.nii.gz"
+    write_labels(path, labels, volume)
+    return path
+
+
+def test_propagated_labels_of_a_label_file_are_there_to_be_corrected(
+    dock: StudyDock, study: Path, label_file: Path, propagate_all: Callable[[], dict[str, str]]
+) -> None:
+    assert propagate_all() == {"a": "made"}
+    dock.open(study)
+    controller = dock.widget.controller
+    scan, state, session = controller.scan, controller.state, controller.session
+    assert scan is not None
+    assert state is not None
+    assert session is not None
+    written = read_labels(labels_path(study / "oneseg-results", "a"), scan.source)
+    np.testing.assert_array_equal(scan.orientation.to_source(dock.layer.data), written)
+    assert len(dock.shown) > 5
+    assert dock.agrees
+    assert list(state.painted) == [6], "the third of ten slices, counted from the other end"
+    assert not state.stale
+    assert dock.widget.link.current() == 6
+    assert np.isfinite(session.result().slice_confidence[dock.shown]).all()
+    assert not controller.doing, "nothing was computed but the features"
+    dock.paint(7, label=2, centre=(4, 4))
+    dock.press("next")
+    assert kept(study, "a").corrections == 1
+    dock.press("previous")
+    assert 7 in state_of(dock).complete
+    assert propagate_all() == {"a": "made"}, "from what was corrected"
+    dock.press("next")
+    dock.press("previous")
+    assert 7 in state_of(dock).complete
+    assert not state_of(dock).stale
+
+
+def state_of(dock: StudyDock) -> SessionState:
+    state = dock.widget.controller.state
+    assert state is not None
+    return state
+
+
+def test_a_scan_painted_in_the_window_is_shown_with_what_was_propagated_since(
+    dock: StudyDock, study: Path, propagate_all: Callable[[], dict[str, str]]
+) -> None:
+    dock.open(study)
+    dock.widget.controller.book.restyle(1, "Liver")
+    dock.paint(4)
+    dock.press("next")
+    dock.paint(5)
+    dock.press("next")
+    assert propagate_all() == {"a": "made", "b": "made"}
+    before = (study / "oneseg-results" / "a.oneseg").read_bytes()
+    dock.widget.view.study.list.scan_chosen.emit("a")
+    dock.settle()
+    assert len(dock.shown) > 5
+    assert not state_of(dock).stale
+    assert dock.widget.controller.book.style(1).name == "Liver"
+    dock.press("next")
+    assert (study / "oneseg-results" / "a.oneseg").read_bytes() == before, "it was only looked at"
+    dock.press("previous")
+    dock.layer.data[:] = 0
+    dock.layer.data[4, 10:14, 10:14] = 1
+    dock.press("next")
+    dock.press("previous")
+    assert dock.shown == [4], "what was made in the window comes first"
+
+
+def test_what_was_painted_since_is_not_hidden_by_what_was_propagated(
+    dock: StudyDock, study: Path, label_file: Path, propagate_all: Callable[[], dict[str, str]]
+) -> None:
+    propagate_all()
+    labels = read_labels(label_file, read_volume(study / "a.nii.gz"))
+    labels[5] = labels[3]
+    write_labels(label_file, labels, read_volume(study / "a.nii.gz"))
+    dock.open(study)
+    assert dock.shown == [4, 6]
+    dock.press("next")
+    assert propagate_all() == {"a": "made"}
+    dock.press("previous")
+    assert len(dock.shown) > 5
+    assert sorted(state_of(dock).painted) == [4, 6]
+
+
+def test_of_a_scan_that_was_replaced_only_the_label_file_is_taken(
+    dock: StudyDock, study: Path, label_file: Path, propagate_all: Callable[[], dict[str, str]]
+) -> None:
+    propagate_all()
+    volume = replace(small_scan(5), direction=np.eye(3)[:, ::-1] * (-1, 1, -1))
+    write_image(study / "a.nii.gz", volume.array, volume)
+    dock.open(study)
+    assert dock.shown == [6]
+
+
+def test_propagated_labels_that_are_called_done_are_the_user_s(
+    dock: StudyDock, study: Path, label_file: Path, propagate_all: Callable[[], dict[str, str]]
+) -> None:
+    propagate_all()
+    dock.open(study)
+    before = dock.layer.data.copy()
+    dock.press("done")
+    assert kept(study, "a").status == "done"
+    write_labels(label_file, np.ones_like(before), read_volume(study / "a.nii.gz"))
+    assert propagate_all() == {"a": "kept"}
+    dock.press("previous")
+    np.testing.assert_array_equal(dock.layer.data, before)
+
+
+def test_names_of_labels_go_along_to_scans_that_come_with_labels(
+    dock: StudyDock, study: Path, propagate_all: Callable[[], dict[str, str]]
+) -> None:
+    volume = small_scan(1)
+    for name in ("b", "c"):
+        labels = np.zeros(volume.array.shape, np.uint8)
+        labels[3, 10:20, 12:24] = 2
+        write_labels(study / f"{name}_annotation.nii.gz", labels, volume)
+    tasks = propagate_all()
+    (study / "oneseg-results" / "propagated" / "c.oneseg").unlink()
+    assert tasks == {"b": "made", "c": "made"}
+    dock.open(study)
+    dock.widget.controller.book.restyle(2, "Liver")
+    dock.paint(4)
+    for name, many in (("b", True), ("c", False)):
+        dock.press("next")
+        assert dock.here == name
+        assert (len(dock.shown) > 1) == many
+        assert dock.widget.controller.book.style(2).name == "Liver"
+
+
+def test_strokes_that_a_crash_has_left_are_newer_than_what_was_propagated(
+    dock: StudyDock, study: Path, propagate_all: Callable[[], dict[str, str]], again: Callable[[], StudyDock]
+) -> None:
+    """The command was run after the crash, and knew nothing of the last stroke."""
+    weights = dock.widget.controller.weights
+    dock.open(study)
+    dock.paint(4)
+    dock.press("next")
+    dock.press("previous")
+    dock.paint(6)
+    dock.settle()
+    dock.widget.studier.keeper.desk.claims.give_back()
+    dock.widget.studier.close = dock.widget.studier.keeper.lane.close  # type: ignore[method-assign]
+    dock = again()
+    dock.widget.controller.weights = weights
+    assert propagate_all() == {"a": "made"}
+    dock.open(study)
+    dock.settle()
+    assert sorted(state_of(dock).painted) == [4, 6]
+    assert dock.widget.asking.isHidden()
 
 
 # Two windows

@@ -61,6 +61,7 @@ class ScanAtHand:
         self._on_disk: SessionState | None = None
         self._extras: Mapping[str, Any] = {}
         self._kept_at: datetime | None = None
+        self._own = True
         self._unsafe = self._restoring = False
         self._counted: tuple[int, int] | None = None
 
@@ -92,14 +93,24 @@ class ScanAtHand:
         session = self._controller.session
         return "" if session is None else plane_of(session.volume)
 
-    def restore(self, kept: SavedSession, kept_at: datetime | None) -> bool:
-        """Take up what was made on it before, and go to the slice it was left at; return False if it does not fit."""
+    def restore(self, kept: SavedSession, kept_at: datetime | None, own: bool = True) -> bool:
+        """Take up what was made on it before, and go to the slice it was left at; return False if it does not fit.
+
+        Parameters
+        ----------
+        kept
+            What was made.
+        kept_at
+            When its strokes were written, None if that was not in a window of this study.
+        own
+            Whether the file it comes from is the one that this window writes.
+        """
         session = self._controller.session
         if session is None or kept.scan != session.volume.content_hash:
             return False
         with self._quietly():
             self._controller.resume(kept, kept.extras)
-        self._kept_at = kept_at
+        self._kept_at, self._own = kept_at, own
         index = kept.extras.get("slice")
         if isinstance(index, int) and 0 <= index < session.volume.n_slices:
             self._controller.slice_wanted.emit(index)
@@ -162,7 +173,8 @@ class ScanAtHand:
         """
         values: dict[str, Any] = {} if self.notes is None else {"notes": self.notes}
         saved, made, state = None, None, self._controller.state
-        if self.is_changed and state is not None:
+        # Labels that are done are the user's, wherever they came from.
+        if (self.is_changed or (status == "done" and not self._own)) and state is not None:
             values |= self._results()
             saved, made = self._snapshot(), (state, self._controller.extras())
         export = self._exporting() if status == "done" else None
@@ -233,7 +245,7 @@ class ScanAtHand:
             self.notes = None
         if left.made is not None:
             (self._on_disk, self._extras), self._unsafe = left.made, False
-            self._kept_at = datetime.now(UTC)
+            self._kept_at, self._own = datetime.now(UTC), True
         if left.export is not None and not self.is_changed:
             self._controller.unsaved = False
         return not self.is_changed

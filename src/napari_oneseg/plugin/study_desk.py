@@ -2,7 +2,8 @@
 
 A scan's work lies in the folder for results under the scan's name: ``NAME.oneseg``, written whenever the scan is left
 (``NAME (coronal).oneseg`` and the like, where it was painted in another plane), and once the scan is done
-``NAME_labels.nii.gz`` with its record.
+``NAME_labels.nii.gz`` with its record. What ``oneseg batch propagate`` has made of it lies beside that, and is shown in
+its place for as long as nothing else was painted.
 """
 
 from __future__ import annotations
@@ -73,6 +74,8 @@ class Arrival:
         What was made on it before.
     kept_in, kept_at
         The file that it comes from; when that was written, None if it is not one of the folder for results.
+    propagated
+        What was propagated from it, or from the label file that the study lists, without the window.
     labels
         Names and colours of labels to begin with, where nothing was made on it yet.
     problem
@@ -83,6 +86,7 @@ class Arrival:
     kept: SavedSession | None = None
     kept_in: Path | None = None
     kept_at: datetime | None = None
+    propagated: SavedSession | None = None
     labels: Mapping[str, Any] = field(default_factory=dict)
     problem: str = ""
 
@@ -192,8 +196,9 @@ class StudyDesk:
         planes = [self.session_path(scan.name, plane) for plane in ("", *_PLANES)]
         own = [path for path in planes if path.exists()]
         path = max(own, key=_changed_at) if own else scan.annotation
+        propagated = self._propagated(scan.name, path)
         if path is None or path.suffix != SESSION_ENDING:
-            return Arrival(scan, labels=self._latest_labels())
+            return Arrival(scan, propagated=propagated, labels=self._latest_labels())
         from napari_oneseg.session_file import load_session
 
         try:
@@ -202,15 +207,24 @@ class StudyDesk:
             if own:
                 set_aside(path)
             return Arrival(scan, labels=self._latest_labels(), problem=str(error))
-        return Arrival(scan, kept, path, datetime.fromtimestamp(_changed_at(path), UTC) if own else None)
+        # When strokes were kept last: what a crash has left of later ones is not in what was propagated.
+        kept_at = datetime.fromtimestamp(_changed_at(path), UTC) if own else None
+        return Arrival(scan, kept, path, kept_at, propagated)
+
+    def _propagated(self, name: str, painting: Path | None) -> SavedSession | None:
+        from napari_oneseg.batch_session import load_propagated
+
+        return None if painting is None else load_propagated(self.study.results, name, painting)
 
     def work_in(self, name: str, plane: str) -> SavedSession | None:
         """Return what was made on a scan in another plane; None where that is nothing, or cannot be read."""
         from napari_oneseg.session_file import load_session
 
         path = self.session_path(name, plane)
+        if not path.exists():
+            return None
         with suppress(InputError):
-            return load_session(path) if path.exists() else None
+            return self._propagated(name, path) or load_session(path)
         set_aside(path)
         return None
 

@@ -240,7 +240,8 @@ class Studier(QObject):
         name = arrival.scan.name
         self.keeper.lane.submit(Job(lambda _: desk.claims.give_back(but=name)))
         self._arrival = arrival
-        axis = arrival.kept.extras.get("axis") if arrival.kept is not None else None
+        work = arrival.propagated or arrival.kept
+        axis = work.extras.get("axis") if work is not None else None
         self._opener.open_path(arrival.scan.path, axis if axis in (0, 1, 2) else None)
         self.changed.emit()
 
@@ -259,17 +260,22 @@ class Studier(QObject):
         self.changed.emit()
         if arrival.problem:
             self._tell(f"{arrival.problem} {hand.name} begins anew; the file was set aside.")
-        if arrival.kept is not None:
-            self._restore(hand, arrival)
-        elif arrival.scan.annotation is not None and not arrival.problem:
-            self._read_annotation(hand, arrival.scan.annotation)
-        else:
-            hand.name_labels(arrival.labels)
+        hand.name_labels(arrival.labels)
+        self._take_work(hand, arrival)
         hand.begin()
         if arrival.scan.status == "done":
             self._controller.unsaved = False
         if arrival.scan.status in ("open", "failed"):
             self.keeper.write(Left({"status": "in progress", "problem": ""}))
+
+    def _take_work(self, hand: ScanAtHand, arrival: Arrival) -> None:
+        """Show what was made on the scan before, if only painted slices that came with it."""
+        if arrival.propagated is not None and hand.restore(arrival.propagated, arrival.kept_at, own=False):
+            return
+        if arrival.kept is not None:
+            self._restore(hand, arrival)
+        elif arrival.scan.annotation is not None and not arrival.problem:
+            self._read_annotation(hand, arrival.scan.annotation)
 
     def _restore(self, hand: ScanAtHand, arrival: Arrival) -> None:
         kept, path = arrival.kept, arrival.kept_in
