@@ -172,7 +172,7 @@ def _reopened(
         session = OneSegSession(weights, str(device), cache=cache)
         again = replace(volume)  # its content has to be hashed anew
         computed = AssertionError("the features were computed, not read")
-        with mock.patch("napari_oneseg.session.compute_features", side_effect=computed), times.of(REOPENED):
+        with mock.patch("napari_oneseg.scan_features.compute_features", side_effect=computed), times.of(REOPENED):
             session.set_volume(again)
             session.suggest_slices(top=5)
     return work

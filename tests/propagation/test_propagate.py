@@ -196,7 +196,7 @@ def test_the_score_is_nan_where_no_label_is() -> None:
 
 def test_progress_reaches_the_total_and_may_cancel() -> None:
     stack, annotation = moving_stack(6, SHAPE), Annotation({3: image((1, (20, 20), 4))})
-    for direction, visits in [("both", 12), ("up", 6), ("down", 6)]:
+    for direction, visits in [("both", 7), ("up", 3), ("down", 4)]:
         calls: list[tuple[int, int]] = []
         propagate(
             stack, annotation, direction=direction, config=CONFIG, progress=lambda *c, calls=calls: calls.append(c)

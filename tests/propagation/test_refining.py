@@ -49,12 +49,7 @@ def labels(*places: tuple[tuple[float, float], float]) -> Tensor:
     return torch.stack([torch.from_numpy(disc(SHAPE, *place)).float() for place in places])
 
 
-def arrived(carried: Carried | None) -> Tensor:
-    assert carried is not None
-    return carried.labels
-
-
-def run(correction: float, painted: Tensor, count: int = 4) -> tuple[dict[int, Carried | None], Fixed]:
+def run(correction: float, painted: Tensor, count: int = 4) -> tuple[dict[int, Carried], Fixed]:
     stack = moving_stack(count, SHAPE, shift=(0, 0))
     refine = refinement(correction, count)
     anchors = {0: PaintedMaps(painted, torch.ones(len(painted), dtype=torch.bool))}
@@ -69,14 +64,14 @@ def test_corrections_are_applied_after_each_step() -> None:
     down, _ = run(-1.0, painted)
     plain, _ = run(0.0, painted)
     middle = (0, 12, 15)
-    assert float(arrived(up[1])[middle]) > float(arrived(plain[1])[middle]) > float(arrived(down[1])[middle])
-    assert float(arrived(up[2])[middle]) > float(arrived(up[1])[middle]), "the next step sets out from it"
-    assert float(arrived(down[3])[middle]) < 0.1
+    assert float(up[1].labels[middle]) > float(plain[1].labels[middle]) > float(down[1].labels[middle])
+    assert float(up[2].labels[middle]) > float(up[1].labels[middle]), "the next step sets out from it"
+    assert float(down[3].labels[middle]) < 0.1
 
 
 def test_a_label_grows_no_farther_than_the_window_reaches() -> None:
     visits, _ = run(12.0, labels(((12, 15), 3)), count=2)
-    grown = arrived(visits[1])[0] > 0.5
+    grown = visits[1].labels[0] > 0.5
     rows, columns = grown.any(1).nonzero().flatten(), grown.any(0).nonzero().flatten()
     # Two positions of reach; the box begins at an even position.
     assert 12 - 3 - 2 - 1 <= int(rows[0]) <= 12 - 3 - 2
@@ -86,8 +81,8 @@ def test_a_label_grows_no_farther_than_the_window_reaches() -> None:
 
 def test_what_is_next_to_nothing_is_not_carried_on() -> None:
     visits, _ = run(-12.0, labels(((12, 15), 5)))
-    assert not arrived(visits[1]).any()
-    assert all(not arrived(visits[k]).any() for k in (2, 3))
+    assert not visits[1].labels.any()
+    assert all(not visits[k].labels.any() for k in (2, 3))
 
 
 def test_the_refiner_sees_each_label_in_its_box() -> None:

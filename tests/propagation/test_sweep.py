@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from napari_oneseg.config import PropagationConfig
-from napari_oneseg.propagation.sweep import Carried, PaintedMaps, step, sweep
+from napari_oneseg.propagation.sweep import Carried, Leg, PaintedMaps, legs, step, sweep, sweep_leg
 from tests.engine_fixtures import disc, moving_stack
 
 SHAPE = (32, 32)
@@ -52,9 +52,7 @@ def test_nothing_before_the_first_anchor_and_as_painted_on_anchors() -> None:
     maps = moving_stack(5, SHAPE).maps
     here = occupancy(((12, 15), 5))
     visits = dict(sweep(maps, range(5), {2: painted(here, True)}, CONFIG))
-    assert visits[0] is None
-    assert visits[1] is None
-    assert visits[2] is not None
+    assert list(visits) == [2, 3, 4]
     assert torch.equal(visits[2].labels, here)
     assert (visits[2].reliability == 1).all()
 
@@ -150,3 +148,30 @@ def test_between_two_anchors_that_show_it_a_label_cannot_end() -> None:
     assert float(both[inside].min()) > 0.9
     assert float(one[inside].max()) < 0.1
     assert float(ends[inside].max()) < 0.1, "a further anchor that does not show it says that it ends before"
+
+
+def test_a_sweep_is_cut_where_a_slice_settles_all_labels() -> None:
+    """Label 0 has anchors on 1, 3 and 6, label 1 on 3 and 4, where label 0 is not known."""
+    maps = moving_stack(9, SHAPE, shift=(0, 1)).maps
+    first, second = occupancy(((12, 15), 5), ((0, 0), 0)), occupancy(((0, 0), 0), ((20, 15), 4))
+    both = first + second
+    anchors = {
+        1: painted(first, True, False),
+        3: painted(both, True, True),
+        4: painted(second, False, True),
+        6: painted(first, True, False),
+    }
+    order = range(9)
+    cut = legs(order, anchors)
+    assert [list(leg.order) for leg in cut] == [[1, 2], [3, 4, 5, 6, 7, 8]]
+    assert [leg.beyond[-1].tolist() for leg in cut] == [[False, False], [True, True]]
+    assert [leg.bridged[0].tolist() for leg in cut] == [[True, True], [True, True]]
+    back = legs(order[::-1], anchors)
+    assert [list(leg.order) for leg in back] == [[6, 5, 4], [3, 2, 1, 0]]
+    # It is the same as if it had not been cut.
+    uncut = Leg(order[1:], [k for leg in cut for k in leg.beyond], [k for leg in cut for k in leg.bridged])
+    whole, parts = dict(sweep_leg(maps, uncut, anchors, CONFIG)), dict(sweep(maps, order, anchors, CONFIG))
+    assert list(parts) == list(whole) == list(range(1, 9))
+    for index, carried in whole.items():
+        assert torch.equal(carried.labels, parts[index].labels)
+        assert torch.equal(carried.reliability, parts[index].reliability)

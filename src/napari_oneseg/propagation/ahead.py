@@ -1,93 +1,80 @@
-"""The second sweep of a propagation in both directions runs beside the first, each on its share of the cores.
+"""Parts of a propagation that know nothing of each other are computed side by side, each on its share of the cores.
 
-One sweep alone gains nothing from a second core: its operations are short, and each waits for the one before.
+One of them alone gains nothing from a second core: its operations are short, and each waits for the one before.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from queue import SimpleQueue
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 import torch
 
-__all__ = ["Counted", "RunningAhead", "running_ahead"]
+__all__ = ["side_by_side"]
 
 T = TypeVar("T")
 
 
-class Counted(Generic[T]):
-    """An iterable that counts what it has given.
+@contextmanager
+def side_by_side(sources: Sequence[Iterable[T]], workers: int) -> Iterator[Iterator[tuple[int, T]]]:
+    """Compute what several iterables give, several of them at a time, while the block runs.
 
-    Attributes
+    Parameters
     ----------
-    done
-        How many items were taken.
+    sources
+        The iterables; those in front begin first.
+    workers
+        How many are computed at a time, each in a thread with its share of torch's threads. With one, nothing is
+        computed before it is asked for.
+
+    Yields
+    ------
+    An iterator over (number of the source, item), in the order in which they are ready. An error of a source is raised
+    by it. When the block is left, what is being computed is waited for, and nothing further is begun.
     """
+    workers = min(workers, len(sources))
+    if workers < 2:
+        yield ((number, item) for number, source in enumerate(sources) for item in source)
+        return
+    threads = torch.get_num_threads()
+    share = max(1, threads // workers)
+    stopped = threading.Event()
+    ready: SimpleQueue[tuple[int, T] | BaseException | None] = SimpleQueue()  # None at the end of each source
 
-    def __init__(self, items: Iterable[T]) -> None:
-        self.done = 0
-        self._items = items
-
-    def __iter__(self) -> Iterator[T]:
-        for item in self._items:
-            self.done += 1
-            yield item
-
-
-class RunningAhead(Generic[T]):
-    """An iterable that is computed in a thread of its own, from now on; iterating waits for what is not ready yet.
-
-    Attributes
-    ----------
-    done
-        How many items are ready, or were taken already.
-    """
-
-    def __init__(self, items: Iterable[T], threads: int) -> None:
-        self.done = 0
-        self._items = items
-        self._threads = threads
-        self._stopped = threading.Event()
-        self._ready: SimpleQueue[tuple[T] | None] = SimpleQueue()  # None at the end
-        self._worker = ThreadPoolExecutor(1, "oneseg-sweep")
-        self._end = self._worker.submit(self._run)
-
-    def stop(self) -> None:
-        """Compute no further item, and wait until the present one is done."""
-        self._stopped.set()
-        self._worker.shutdown()
-
-    def __iter__(self) -> Iterator[T]:
-        while (found := self._ready.get()) is not None:
-            yield found[0]
-        self._end.result()  # raises what ended it too early
-
-    def _run(self) -> None:
-        torch.set_num_threads(self._threads)
+    def compute(number: int) -> None:
+        torch.set_num_threads(share)
         try:
             with torch.inference_mode():
-                for item in self._items:
-                    if self._stopped.is_set():
+                for item in sources[number]:
+                    if stopped.is_set():
                         return
-                    self.done += 1
-                    self._ready.put((item,))
-        finally:
-            self._ready.put(None)
+                    ready.put((number, item))
+            ready.put(None)
+        except BaseException as error:  # noqa: BLE001 - raised where the items are taken
+            ready.put(error)
 
-
-@contextmanager
-def running_ahead(items: Iterable[T]) -> Iterator[RunningAhead[T]]:
-    """Compute items in a thread of its own while the block runs; torch's threads are shared between the two."""
-    threads = torch.get_num_threads()
-    half = max(1, threads // 2)
-    ahead = RunningAhead(items, half)
-    torch.set_num_threads(half)
+    pool = ThreadPoolExecutor(workers, "oneseg-sweep")
+    for number in range(len(sources)):
+        pool.submit(compute, number)
+    torch.set_num_threads(share)
     try:
-        yield ahead
+        yield _taken(ready, len(sources))
     finally:
-        ahead.stop()
+        stopped.set()
+        pool.shutdown(cancel_futures=True)
         torch.set_num_threads(threads)
+
+
+def _taken(ready: SimpleQueue[tuple[int, T] | BaseException | None], sources: int) -> Iterator[tuple[int, T]]:
+    while sources:
+        found = ready.get()
+        if found is None:
+            sources -= 1
+        elif isinstance(found, BaseException):
+            raise found
+        else:
+            yield found

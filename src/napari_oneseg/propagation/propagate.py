@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -17,10 +16,10 @@ from napari_oneseg.config import Direction, PropagationConfig
 from napari_oneseg.errors import AnnotationError
 from napari_oneseg.features.extractor import FeatureStack
 from napari_oneseg.preprocessing import WorkingGrid
-from napari_oneseg.propagation.ahead import Counted, running_ahead
+from napari_oneseg.propagation.ahead import side_by_side
 from napari_oneseg.propagation.confidence import slice_confidence
 from napari_oneseg.propagation.enlarging import decided_on_source
-from napari_oneseg.propagation.sweep import Carried, PaintedMaps, sweep
+from napari_oneseg.propagation.sweep import Carried, Leg, PaintedMaps, legs, sweep_leg
 from napari_oneseg.slice_range import checked_range
 from napari_oneseg.volume import Annotation, label_dtype
 
@@ -28,8 +27,6 @@ __all__ = ["Anchors", "LabelledSlice", "check_painted", "propagate", "propagate_
 
 # Positions with less label probability than this do not count when a slice's confidence is averaged.
 _PRESENCE = 0.1
-
-_Arrived: TypeAlias = tuple[int, Carried | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,8 +106,8 @@ def propagate_slices(
 ) -> Iterator[LabelledSlice]:
     """Do what :func:`propagate` does, and give each slice as soon as nothing can change it any more.
 
-    The slices beyond the last painted one come first, then all others downwards. Parameters and errors are those of
-    :func:`propagate`; an error comes with the first slice.
+    They come in the order in which parts of the way happen to be done; what they show does not depend on that.
+    Parameters and errors are those of :func:`propagate`; an error comes with the first slice.
 
     Parameters
     ----------
@@ -130,27 +127,27 @@ def propagate_slices(
     anchors = [Anchors.of(annotation, value, first, last) for value in values]
     beside = None if staying is None else partial(_occupied, stack, staying)
     ways: dict[str, range] = {"up": range(first, last + 1), "down": range(last, first - 1, -1)}
-    sweeps = {
-        way: _arriving(stack, order, painted, config, beside)
-        for way, order in ways.items()
-        if direction in ("both", way)
-    }
-    told, visits = 0, len(sweeps) * (last - first + 1)
-    from_below: dict[int, Carried | None] = {}
-    with _beside_each_other(sweeps, stack.maps.device) as (sources, visited):
-        for way, source in sources.items():
-            for index, arrived in source:
-                while progress is not None and told < visited():
-                    told += 1
-                    progress(told, visits)
-                if direction == "both" and way == "up" and index <= max(images):
-                    from_below[index] = arrived
-                    continue
-                if direction == "both" and way == "down" and index not in from_below:
-                    continue  # the sweep upwards has given it: nothing comes from above
-                blended = _blend(from_below.pop(index, None), arrived, index, anchors)
-                complete = index in annotation.complete
-                yield _decide(index, blended, images.get(index), complete, values, stack.grid)
+    journeys = [(way, leg) for way, order in ways.items() if direction in ("both", way) for leg in legs(order, painted)]
+    # What takes longest begins first.
+    journeys.sort(key=lambda journey: len(journey[1].order), reverse=True)
+    awaited = Counter(index for _, leg in journeys for index in leg.order)
+    sources = [_arriving(stack, leg, painted, config, beside) for _, leg in journeys]
+    told, arrived = 0, dict[int, dict[str, Carried]]()
+
+    def decided(index: int) -> LabelledSlice:
+        sides = arrived.pop(index, {})
+        blended = _blend(sides.get("up"), sides.get("down"), index, anchors)
+        return _decide(index, blended, images.get(index), index in annotation.complete, values, stack.grid)
+
+    yield from (decided(index) for index in ways["up"] if not awaited[index])
+    with side_by_side(sources, torch.get_num_threads() if stack.maps.device.type == "cpu" else 1) as found:
+        for number, (index, carried) in found:
+            told += 1
+            if progress is not None:
+                progress(told, awaited.total())
+            arrived.setdefault(index, {})[journeys[number][0]] = carried
+            if len(arrived[index]) == awaited[index]:
+                yield decided(index)
 
 
 def _occupied(stack: FeatureStack, staying: Callable[[int], NDArray[np.bool_]], index: int) -> Tensor:
@@ -161,32 +158,14 @@ def _occupied(stack: FeatureStack, staying: Callable[[int], NDArray[np.bool_]], 
 
 def _arriving(
     stack: FeatureStack,
-    order: range,
+    leg: Leg,
     painted: dict[int, PaintedMaps],
     config: PropagationConfig,
     beside: Callable[[int], Tensor] | None,
-) -> Iterator[_Arrived]:
-    """Sweep, and store what has arrived in half precision: a whole scan of it is kept."""
-    for index, carried in sweep(stack.maps, order, painted, config, stack.null_bias, stack.refinement, beside):
-        yield index, None if carried is None else Carried(carried.labels.half(), carried.reliability.half())
-
-
-@contextmanager
-def _beside_each_other(
-    sweeps: dict[str, Iterator[_Arrived]], device: torch.device
-) -> Iterator[tuple[dict[str, Iterable[_Arrived]], Callable[[], int]]]:
-    """Give the sweeps, the second of which is computed beside the first where there are cores for both.
-
-    Returns
-    -------
-    The sweeps, and what tells how many slices they have visited together.
-    """
-    counted = {way: Counted(source) for way, source in sweeps.items()}
-    if len(sweeps) < 2 or device.type != "cpu" or torch.get_num_threads() < 2:
-        yield dict(counted), lambda: sum(source.done for source in counted.values())
-        return
-    with running_ahead(sweeps["down"]) as down:
-        yield {"up": counted["up"], "down": down}, lambda: counted["up"].done + down.done
+) -> Iterator[tuple[int, Carried]]:
+    """Do a leg, and store what has arrived in half precision: a whole scan of it is kept."""
+    for index, carried in sweep_leg(stack.maps, leg, painted, config, stack.null_bias, stack.refinement, beside):
+        yield index, Carried(carried.labels.half(), carried.reliability.half())
 
 
 def check_painted(annotation: Annotation, first: int, last: int) -> None:

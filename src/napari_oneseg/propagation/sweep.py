@@ -4,7 +4,8 @@ Strategy. A sweep visits the slices in order and carries, for every label on its
 of reliabilities. Each label sets out from the first slice on which it is known (an *anchor*), is renewed at each
 further anchor, and beyond its last anchor goes on until it has ended. Between two anchors that both show it, it cannot
 have ended, so there the null match takes nothing from it. A label knows nothing of the others, so that
-labels painted on different slices can travel together; they meet only when a slice is decided.
+labels painted on different slices can travel together; they meet only when a slice is decided. Where a slice settles
+all of them, as a corrected one does, the sweep is cut into legs that need not wait for each other.
 
 What a step has copied is refined by what the slice itself shows, where the network has learned to
 (:mod:`napari_oneseg.propagation.refining`).
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -35,7 +37,7 @@ from napari_oneseg.propagation.crossing import Crossing
 from napari_oneseg.propagation.exchange import exchange
 from napari_oneseg.propagation.refining import TRACE, RefineStep, Refining
 
-__all__ = ["Carried", "PaintedMaps", "step", "sweep"]
+__all__ = ["Carried", "Leg", "PaintedMaps", "legs", "step", "sweep", "sweep_leg"]
 
 
 @dataclass(frozen=True)
@@ -161,6 +163,39 @@ def _copied(affinity: LocalAffinity, maps: Tensor, whole: Tensor, fill: float = 
     return torch.where(spared, copied[:-1] / matched.clamp_min(1e-30), copied[:-1]), torch.where(spared, 1.0, matched)
 
 
+@dataclass(frozen=True)
+class Leg:
+    """A part of a sweep that depends on nothing before it.
+
+    Attributes
+    ----------
+    order
+        The slices that are visited. Something is painted on the first one.
+    beyond
+        For each of them, which labels have their last anchor before it, shape (L,), boolean.
+    bridged
+        For each of them, which labels the next anchor from there on shows, shape (L,), boolean.
+    """
+
+    order: Sequence[int]
+    beyond: Sequence[Tensor]
+    bridged: Sequence[Tensor]
+
+
+def legs(order: Sequence[int], painted: Mapping[int, PaintedMaps]) -> list[Leg]:
+    """Cut a sweep where a slice settles every label, as a corrected one does; see :func:`sweep` for the parameters.
+
+    What arrives on such a slice counts for nothing, so the leg that sets out there need not wait for it. The legs visit
+    each slice once, from the first painted one on: before it there is nothing to carry.
+    """
+    last = _last_anchors(order, painted)
+    beyond, bridged = [last < position for position in range(len(order))], _bridged(order, painted)
+    starts = [k for k, index in enumerate(order) if index in painted and bool(painted[index].anchored.all())]
+    first = next(k for k, index in enumerate(order) if index in painted)
+    cuts = sorted({first, *starts, len(order)})
+    return [Leg(order[a:b], beyond[a:b], bridged[a:b]) for a, b in pairwise(cuts)]
+
+
 def sweep(
     features: Sequence[Tensor] | Tensor,
     order: Sequence[int],
@@ -169,8 +204,8 @@ def sweep(
     null_bias: float | None = None,
     refinement: Refinement | None = None,
     beside: Callable[[int], Tensor] | None = None,
-) -> Iterator[tuple[int, Carried | None]]:
-    """Visit the slices in order and yield what arrives on each; None as long as nothing has set out.
+) -> Iterator[tuple[int, Carried]]:
+    """Visit the slices in order, from the first painted one on, and yield what arrives on each.
 
     On a painted slice its own labels are yielded as painted.
 
@@ -195,35 +230,42 @@ def sweep(
     ------
     Slice index, and the labels that arrived there.
     """
-    last_anchor = _last_anchors(order, painted)
-    bridged = _bridged(order, painted)
-    carried: Carried | None = None
-    reference: Tensor | None = None
-    area = torch.zeros(0)
+    for leg in legs(order, painted):
+        yield from sweep_leg(features, leg, painted, config, null_bias, refinement, beside)
+
+
+def sweep_leg(
+    features: Sequence[Tensor] | Tensor,
+    leg: Leg,
+    painted: Mapping[int, PaintedMaps],
+    config: PropagationConfig,
+    null_bias: float | None = None,
+    refinement: Refinement | None = None,
+    beside: Callable[[int], Tensor] | None = None,
+) -> Iterator[tuple[int, Carried]]:
+    """Do one leg of what :func:`sweep` does."""
     refining = None if refinement is None else Refining(refinement, config, beside)
-    for position, index in enumerate(order):
-        if carried is None and index not in painted:
-            yield index, None
-            continue
+    start = leg.order[0]
+    carried, area = None, painted[start].occupancy.sum((1, 2))
+    reference = features[start]
+    for position, index in enumerate(leg.order):
         features_here = _channels_last(features[index])
         if carried is not None and bool((carried.labels > TRACE).any()):
-            assert reference is not None  # set together with ``carried``
-            refine = None if refining is None else refining.between(order[position - 1], index)
+            refine = None if refining is None else refining.between(leg.order[position - 1], index)
             carried, agreement = step(
-                features_here, reference, carried, config.window, null_bias, bridged[position], refine
+                features_here, reference, carried, config.window, null_bias, leg.bridged[position], refine
             )
-            beyond = last_anchor < position
-            ended = beyond & (
+            ended = leg.beyond[position] & (
                 (carried.labels.sum((1, 2)) < config.end_area * area) | (agreement < config.end_agreement)
             )
             carried = Carried(carried.labels * ~ended[:, None, None], carried.reliability)
         if index in painted:
             here = painted[index]
-            carried = _renewed(carried, here)
-            if refining is not None:
+            if refining is not None and position + 1 < len(leg.order):
                 refining.learn(index, features_here, here.occupancy, here.anchored)
-            own_area = here.occupancy.sum((1, 2))
-            area = torch.where(here.anchored, own_area, area if len(area) else own_area)
+            area = torch.where(here.anchored, here.occupancy.sum((1, 2)), area)
+            carried = _renewed(carried, here)
+        assert carried is not None  # the first slice is painted
         reference = features_here
         yield index, carried
 
