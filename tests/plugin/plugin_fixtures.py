@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import queue
 from pathlib import Path
 
 import numpy as np
 from napari.layers import Image
 from numpy.typing import NDArray
 
+from napari_oneseg.plugin import work
 from napari_oneseg.plugin.controller import Controller
-from napari_oneseg.plugin.engine import Engine, Job
+from napari_oneseg.plugin.engine import Engine, Job, Report
 from napari_oneseg.plugin.scan_layer import describe_layer, scan_layer_data
 from napari_oneseg.volume import Volume
 from tests.engine_fixtures import disc, moving_stack, tiny_weights
@@ -60,6 +62,10 @@ class HandEngine(Engine):
             job.run()
             while job in self._jobs:
                 self._poll()
+
+
+def opened_scan() -> work.OpenedScan:
+    return work.open_scan(describe_layer(scan_layer()), None, "cpu", WEIGHTS, None, Report(queue.SimpleQueue()))
 
 
 def new_controller(engine: Engine | None = None) -> Controller:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel
@@ -10,7 +11,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from napari_oneseg import scan_features
 from napari_oneseg.plugin import presenting
 from napari_oneseg.plugin.controller import Controller
 from napari_oneseg.plugin.export import export_labels
@@ -19,7 +19,6 @@ from tests.engine_fixtures import tiny_weights
 from tests.plugin.plugin_fixtures import (
     COUNT,
     SHAPE,
-    STACK,
     HandEngine,
     new_controller,
     opened_controller,
@@ -28,11 +27,6 @@ from tests.plugin.plugin_fixtures import (
 )
 
 pytestmark = pytest.mark.usefixtures("qapp", "clear_features")
-
-
-@pytest.fixture
-def clear_features(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scan_features, "compute_features", lambda *_: STACK)
 
 
 class Screen:
@@ -191,6 +185,17 @@ def test_undo_during_a_propagation_stops_it_and_leaves_nothing_of_it() -> None:
     assert screen.agrees()
 
 
+def test_no_slice_is_accepted_during_a_propagation() -> None:
+    controller, screen, engine = half_way()
+    controller.accept(5)
+    assert controller.state is not None
+    assert not controller.state.frozen
+    assert screen.said[-1][1].startswith("Wait until the propagation is done")
+    engine.work()
+    controller.accept(5)
+    assert list(controller.state.frozen) == [5]
+
+
 def test_painting_during_a_propagation_is_kept() -> None:
     _, screen, engine = half_way()
     shown = next(index for index in screen.order if index != 4)
@@ -248,22 +253,14 @@ def test_cancelling_keeps_the_slices_that_were_ready() -> None:
     assert len(controller.state.results) == COUNT
 
 
-def test_a_range_limits_and_ranks() -> None:
+def test_a_range_limits_what_is_labelled() -> None:
     controller = opened_controller()
     screen = Screen(controller)
-    controller.target.set_first(3)
-    controller.target.set_last(6)
-    assert controller.target.range == (3, 6)
-    assert controller.target.ranking is not None
-    assert {s.index for s in controller.target.ranking.best} <= {3, 4, 5, 6}
+    controller.target.set_range((3, 6))
+    assert screen.wanted == [controller.target.best[0].index], "the best slice of the range is on screen"
     screen.paint(4, painted())
     controller.propagate()
-    assert set(np.flatnonzero(screen.labels.any((1, 2)))) <= {3, 4, 5, 6}
-    controller.target.set_range((7, 99))
-    assert controller.target.range == (7, 9)
-    assert controller.target.ranking.slice_range == (7, 9)
-    controller.target.set_range(None)
-    assert controller.target.ranking.slice_range is None
+    assert np.flatnonzero(screen.labels.any((1, 2))).tolist() == [3, 4, 5, 6]
 
 
 def test_a_range_that_changes_during_a_propagation_is_ranked_after_it() -> None:
@@ -285,11 +282,41 @@ def test_a_range_without_painting_is_said() -> None:
     assert controller.doing == ""
 
 
-def test_one_click_gives_a_range() -> None:
+def test_what_is_to_be_kept_and_shown_is_told_whichever_part_it_comes_from() -> None:
+    controller = opened_controller(engine := HandEngine())
+    told: list[str] = []
+    controller.worked.connect(lambda: told.append("worked"))
+    controller.changed.connect(lambda: told.append("changed"))
+
+    def what_is_told_of(action: Callable[[], object]) -> set[str]:
+        told.clear()
+        action()
+        return set(told)
+
+    assert what_is_told_of(lambda: controller.book.select(2)) == {"changed"}
+    assert what_is_told_of(lambda: controller.book.restyle(2, "Liver")) == {"worked", "changed"}
+    assert what_is_told_of(lambda: controller.target.set_range((2, 6))) == {"worked", "changed"}
+    assert what_is_told_of(controller.target.suggest) == {"changed"}
+    assert not controller.unsaved, "no label was changed"
+    controller.stroke({4: painted()})
+    controller.unsaved = False
+    engine.at_once = False
+    assert what_is_told_of(controller.target.suggest) == {"changed"}, "that it has begun"
+    engine.work()
+    engine.at_once = True
+    assert what_is_told_of(controller.propagate) == {"worked", "changed"}
+    assert controller.unsaved
+
+
+def test_slices_to_check_are_walked_through_anew_after_each_propagation() -> None:
     controller = opened_controller()
-    controller.target.locate(4, 16, 20)
-    assert controller.target.range is not None
-    assert controller.target.range[0] <= 4 <= controller.target.range[1]
+    screen = Screen(controller)
+    screen.paint(4, painted())
+    for _ in range(2):
+        controller.propagate()
+        controller.set_current(4)
+        controller.next_slice_to_check()
+        assert screen.wanted[-1] == controller.to_check()[0]
 
 
 def test_only_the_selected_label_travels() -> None:
@@ -350,11 +377,12 @@ def test_accepted_slices_stay_whatever_is_propagated() -> None:
 
 
 def test_switching_scans_forgets_what_was_under_way() -> None:
-    controller = opened_controller(engine := HandEngine(at_once=False))
-    screen = Screen(controller)
-    screen.paint(4, painted())
-    controller.propagate()
+    controller, screen, engine = half_way()
+    controller.book.restyle(1, "Liver")
     controller.open(describe_layer(scan_layer(1, "other")))
+    assert not controller.unsaved, "nobody takes over what had arrived"
+    assert not controller.propagator.arrived
+    assert controller.book.style(1).name == "Label 1"
     screen.labels[:] = 0
     engine.work()
     assert controller.scan is not None
