@@ -23,6 +23,7 @@ from napari_oneseg.orientation import Orientation
 from napari_oneseg.volume import Volume
 
 __all__ = [
+    "coarse_to_fine",
     "display_kwargs",
     "is_tilted",
     "on_file_grid",
@@ -79,10 +80,16 @@ def display_kwargs(layer: Layer, factors: NDArray[np.float64]) -> dict[str, Any]
 
 def world_frame(layer: Layer, factors: NDArray[np.float64]) -> Matrix:
     """Return the way from a layer's voxels to napari's world, (z, y, x) in mm; lengths in pixels are taken for mm."""
-    coarse = np.diag([*factors, 1.0])
-    coarse[:3, 3] = (factors - 1) / 2
-    matrix: Matrix = layer.affine.affine_matrix[-4:, -4:] @ _data_to_physical(layer) @ coarse
+    placed = layer.affine.affine_matrix[-4:, -4:] @ _data_to_physical(layer)
+    matrix: Matrix = placed @ coarse_to_fine(factors)
     return np.diag([*(_mm(unit) for unit in layer.units[-3:]), 1.0]) @ matrix
+
+
+def coarse_to_fine(factors: NDArray[np.float64]) -> Matrix:
+    """Return the way from voxels that stand for several to those: one lies in the middle of what it stands for."""
+    matrix: Matrix = np.diag([*factors, 1.0])
+    matrix[:3, 3] = (factors - 1) / 2
+    return matrix
 
 
 def patient_frame(world: Matrix, metadata: Mapping[str, Any]) -> Matrix:

@@ -17,6 +17,7 @@ from napari_oneseg.io import READABLE
 from napari_oneseg.orientation import Orientation, reorient, shown
 from napari_oneseg.plugin.layer_grid import (
     Matrix,
+    coarse_to_fine,
     display_kwargs,
     is_tilted,
     on_file_grid,
@@ -26,6 +27,7 @@ from napari_oneseg.plugin.layer_grid import (
     volume_in,
     world_frame,
 )
+from napari_oneseg.plugin.ome_zarr import UnscaledZarr, unscaled_zarr, zarr_spacing
 from napari_oneseg.plugin.tiff import tiff_spacing, unscaled_tiff
 from napari_oneseg.volume import Volume
 from napari_oneseg.windows import default_window
@@ -89,8 +91,9 @@ class LayerSnapshot:
         The file or folder it was opened from, if it is still there.
     note
         What is loaded of the layer, where that is not all of it, or not at hand; empty otherwise.
-    tiff
-        The TIFF file it was opened from, if it is shown without the voxel size that may stand there.
+    tiff, ome_zarr
+        The TIFF file, or the Zarr folder, it was opened from, if it is shown without the voxel size that may stand
+        there.
     """
 
     name: str
@@ -102,6 +105,7 @@ class LayerSnapshot:
     path: Path | None = None
     note: str = ""
     tiff: Path | None = None
+    ome_zarr: UnscaledZarr | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -236,6 +240,7 @@ def describe_layer(layer: Image | Labels) -> LayerSnapshot:
         path=readable_path(layer),
         note=note,
         tiff=unscaled_tiff(layer),
+        ome_zarr=unscaled_zarr(layer),
     )
 
 
@@ -285,14 +290,19 @@ def _recorded(record: ScanRecord, array: NDArray[np.generic]) -> tuple[Volume, O
 
 
 def _measured(snapshot: LayerSnapshot, shape: tuple[int, ...]) -> tuple[Matrix, str]:
-    """Return the frame with the voxel size of a TIFF file, which napari does not look for, and what is to be said."""
-    spacing = tiff_spacing(snapshot.tiff, shape) if snapshot.tiff is not None else None
+    """Return the frame with the voxel size that napari has not looked for in the file, and what is to be said."""
+    kind, spacing, finest = "", None, shape
+    if snapshot.tiff is not None:
+        kind, spacing = "TIFF file", tiff_spacing(snapshot.tiff, shape)
+    elif snapshot.ome_zarr is not None:
+        kind, spacing, finest = "OME-Zarr folder", zarr_spacing(snapshot.ome_zarr), snapshot.ome_zarr.shape[-3:]
     if spacing is None:
         return snapshot.frame, ""
     told = " x ".join(f"{side:.4g}" for side in spacing)
-    return snapshot.frame @ np.diag(
-        [*spacing, 1.0]
-    ), f"The voxel size is taken from the TIFF file: {told} mm (z, y, x)."
+    # The size is that of the finest voxels, and what was loaded may be coarser.
+    to_finest = coarse_to_fine(np.divide(finest, shape))
+    sized = snapshot.frame @ np.linalg.inv(to_finest) @ np.diag([*spacing, 1.0]) @ to_finest
+    return sized, f"The voxel size is taken from the {kind}: {told} mm (z, y, x)."
 
 
 def _level(layer: Image | Labels) -> tuple[Any, NDArray[np.float64], str]:
