@@ -32,6 +32,7 @@ LAYERS = [
     "phantom_frame",
     "phantom_organs",
     "phantom",
+    "image_formats",
     "packed",
     "dicom",
     "dicom_file",

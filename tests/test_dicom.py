@@ -13,7 +13,8 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from napari_oneseg.errors import InputError
-from napari_oneseg.io import WRITABLE, read_labels, read_volume, write_labels
+from napari_oneseg.image_formats import WRITABLE
+from napari_oneseg.io import read_labels, read_volume, write_labels
 
 
 def painted(shape: tuple[int, int, int] = (6, 5, 4)) -> NDArray[np.uint8]:

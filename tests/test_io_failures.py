@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from napari_oneseg import io
 from napari_oneseg.errors import InputError, OutputError
-from napari_oneseg.io import WRITABLE, read_labels, read_volume, write_labels
+from napari_oneseg.image_formats import WRITABLE
+from napari_oneseg.io import read_labels, read_volume, write_labels
 from napari_oneseg.volume import Volume
 
 
@@ -114,7 +115,8 @@ def test_a_full_disk(tmp_path: Path) -> None:
         import resource
         import numpy as np
         from napari_oneseg.errors import OutputError
-        from napari_oneseg.io import WRITABLE, write_labels
+        from napari_oneseg.image_formats import WRITABLE
+        from napari_oneseg.io import write_labels
         from napari_oneseg.volume import Volume
 
         labels = np.random.default_rng(0).integers(0, 255, (20, 40, 40)).astype(np.uint8)

@@ -17,9 +17,10 @@ from pydicom.tag import Tag
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from napari_oneseg.errors import InputError
+from napari_oneseg.image_formats import DICOM_HEAD, has_dicom_mark
 from napari_oneseg.packed import unpacked_length
 
-__all__ = ["DAMAGED", "has_mark", "may_be_dicom", "mute_libraries", "parse_entries", "parse_with_pixels"]
+__all__ = ["DAMAGED", "mute_libraries", "parse_entries", "parse_with_pixels"]
 
 DAMAGED = (
     *(OSError, EOFError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError),
@@ -27,26 +28,10 @@ DAMAGED = (
 )
 """What pydicom raises on files that are damaged, or were made to do harm."""
 
-_HEAD = 132  # bytes, the mark at their end
 _PIXELS = {0x7FE00008, 0x7FE00009, 0x7FE00010}  # as doubles, floats and integers
 _MOST_ENTRIES = 20_000  # beside those in sequences
 # Images of scans become three times smaller, empty ones a thousand times; pydicom unpacks whatever there is.
 _UNPACKED_AT_LEAST, _UNPACKED_TIMES = 16 << 20, 20
-
-
-def may_be_dicom(path: Path) -> bool:
-    """Whether a file begins like a DICOM file, with its mark, or without as those of old programs."""
-    with path.open("rb") as file:
-        head = file.read(_HEAD)
-    # Without the mark, the first entry is one of the first of group 8, or of the file's own group 2.
-    begins = len(head) == _HEAD and head[:2] in (b"\x02\x00", b"\x08\x00") and head[2] <= 0x18 and head[3] == 0
-    return _is_mark(head) or begins
-
-
-def has_mark(path: Path) -> bool:
-    """Whether a file has the mark of DICOM, and so is none of another kind."""
-    with path.open("rb") as file:
-        return _is_mark(file.read(_HEAD))
 
 
 def mute_libraries() -> None:
@@ -112,8 +97,8 @@ class _Until:
 
 def _check_deflated(path: Path, file: BinaryIO) -> None:
     """Refuse a deflated file that unpacks to far more than it is, before pydicom unpacks it whole."""
-    head = file.read(_HEAD)
-    if _file_meta(file, _HEAD if _is_mark(head) else 0).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+    start = DICOM_HEAD if has_dicom_mark(path) else 0
+    if _file_meta(file, start).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
         most = max(_UNPACKED_AT_LEAST, _UNPACKED_TIMES * path.stat().st_size)
         if unpacked_length(file, most, "deflate") > most:
             raise InputError(
@@ -137,7 +122,3 @@ def _file_meta(file: BinaryIO, start: int) -> pydicom.Dataset:
             continue
         break
     return meta
-
-
-def _is_mark(head: bytes) -> bool:
-    return head[128:] == b"DICM"

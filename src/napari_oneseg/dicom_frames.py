@@ -12,10 +12,11 @@ from typing import Any
 
 import pydicom
 
-from napari_oneseg.dicom_file import DAMAGED, has_mark, may_be_dicom, mute_libraries, parse_entries
+from napari_oneseg.dicom_file import DAMAGED, mute_libraries, parse_entries
 from napari_oneseg.errors import InputError
+from napari_oneseg.image_formats import has_dicom_mark, may_be_dicom
 
-__all__ = ["TRAITS", "Frame", "Header", "may_be_dicom", "read_frames"]
+__all__ = ["TRAITS", "Frame", "Header", "read_frames"]
 
 _NO_SCANS = {"SEG", "RTDOSE"}  # modalities that are drawn on scans
 
@@ -105,7 +106,7 @@ def read_frames(path: Path) -> list[Frame]:
     except InputError:
         raise
     except DAMAGED as error:
-        if not has_mark(path):  # so it is a file of another kind
+        if not has_dicom_mark(path):  # so it is a file of another kind
             return []
         raise InputError(
             f"{path.name} is a damaged DICOM file; copy or export it again, or take it out of the folder."

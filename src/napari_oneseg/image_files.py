@@ -17,23 +17,16 @@ from numpy.typing import NDArray
 from napari_oneseg.dicom_series import LARGEST
 from napari_oneseg.errors import InputError
 from napari_oneseg.gdcm import quiet
+from napari_oneseg.image_formats import READABLE, known_ending
 from napari_oneseg.metaimage import check_meta_image
 from napari_oneseg.nifti import as_nifti_1, check_voxels, count_volumes, is_nifti, is_nifti_2, read_volumes, too_large
 from napari_oneseg.nrrd import check_nrrd, listed_volumes
 from napari_oneseg.volume import SHEARED
 
-__all__ = ["READABLE", "count_frames", "known_suffix", "read_frames", "read_image"]
-
-READABLE = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
-"""Endings of files that can be read; a folder is read as a DICOM series."""
+__all__ = ["count_frames", "read_frames", "read_image"]
 
 SAVE_ONE = "save one of its volumes as a file of its own"
 CHOOSE_ONE = "choose one of its volumes with --frame, 0 to {last}"
-
-
-def known_suffix(path: Path, known: tuple[str, ...] = READABLE) -> str | None:
-    """Return which of the known endings a file has, whatever its case."""
-    return next((suffix for suffix in known if path.name.lower().endswith(suffix)), None)
 
 
 def count_frames(path: Path) -> int:
@@ -114,7 +107,7 @@ def read_frames(path: Path) -> Iterator[NDArray[np.generic]]:
 def _checked_suffix(path: Path) -> str:
     if not path.exists():
         raise InputError(f"There is no file {path}; check the path.")
-    suffix = known_suffix(path)
+    suffix = known_ending(path)
     if path.is_dir() or suffix is None:
         raise InputError(
             f"{path.name} cannot be read: a file ending in {', '.join(READABLE)} was expected. "

@@ -19,18 +19,16 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from napari_oneseg.dicom import SERIES
-from napari_oneseg.dicom_file import may_be_dicom
 from napari_oneseg.dicom_series import Series, choose_series, list_series, read_series
 from napari_oneseg.errors import AnnotationError, InputError, OutputError
 from napari_oneseg.files import scratch_folder, settle, why_not_written
 from napari_oneseg.gdcm import quiet
-from napari_oneseg.image_files import CHOOSE_ONE, READABLE, count_frames, known_suffix, read_image
+from napari_oneseg.image_files import CHOOSE_ONE, count_frames, read_image
+from napari_oneseg.image_formats import WRITABLE, known_ending, may_be_dicom
 from napari_oneseg.nifti import check_places, is_nifti, read_geometry, repeat_geometry
 from napari_oneseg.volume import Volume, label_dtype
 
 __all__ = [
-    "READABLE",
-    "WRITABLE",
     "Series",
     "count_frames",
     "is_dicom",
@@ -41,9 +39,6 @@ __all__ = [
     "write_image",
     "write_labels",
 ]
-
-WRITABLE = (".nii.gz", ".nii", ".nrrd", ".mha")
-"""Endings of files that can be written."""
 
 # Two grids are the same within what programs lose when they store them in single precision or as short decimal numbers.
 _SPACING_TOLERANCE = 1e-4  # share of the spacing
@@ -59,8 +54,8 @@ def read_volume(
     Parameters
     ----------
     path
-        A NIfTI, NRRD or MetaImage file (one of :data:`READABLE`), a folder with DICOM files, or a multi-frame DICOM
-        file. Slices are sorted by position.
+        A NIfTI, NRRD or MetaImage file (ending in one of :data:`~napari_oneseg.image_formats.READABLE`), a folder with
+        DICOM files, or a multi-frame DICOM file. Slices are sorted by position.
     slice_axis
         The axis of the slices, 0, 1 or 2 for z, y or x; by default the axis of the largest spacing.
     series
@@ -119,7 +114,7 @@ def read_volume_with_remarks(
 
 def is_dicom(path: Path) -> bool:
     """Whether a path is read as DICOM: a folder, or a file of no other kind that begins like a DICOM file."""
-    return path.is_dir() or (path.is_file() and known_suffix(path) is None and may_be_dicom(path))
+    return path.is_dir() or (path.is_file() and known_ending(path) is None and may_be_dicom(path))
 
 
 def read_labels(path: str | Path, volume: Volume) -> NDArray[np.unsignedinteger]:
@@ -128,8 +123,9 @@ def read_labels(path: str | Path, volume: Volume) -> NDArray[np.unsignedinteger]
     Parameters
     ----------
     path
-        A file of one of the kinds in :data:`READABLE`. Its grid must be the scan's: spacing within 0.01 %, origin
-        within 1 % of the smallest voxel side, components of the axes' directions within 0.001.
+        A file of one of the kinds in :data:`~napari_oneseg.image_formats.READABLE`. Its grid must be the scan's:
+        spacing within 0.01 %, origin within 1 % of the smallest voxel side, components of the axes' directions within
+        0.001.
     volume
         The scan.
 
@@ -275,7 +271,7 @@ def _numbers(values: Any) -> str:
 
 
 def _write(path: Path, array: NDArray[Any], volume: Volume, entries: Mapping[str, str] = MappingProxyType({})) -> None:
-    suffix = known_suffix(path, WRITABLE)
+    suffix = known_ending(path, WRITABLE)
     if suffix is None:
         raise OutputError(f"{path.name} cannot be written: its name must end in {', '.join(WRITABLE)}.")
     if array.shape != volume.array.shape:

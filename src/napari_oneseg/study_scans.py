@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from napari_oneseg.dicom_frames import may_be_dicom
 from napari_oneseg.errors import InputError
-from napari_oneseg.io import READABLE
+from napari_oneseg.image_formats import READABLE, known_ending, may_be_dicom
 
 __all__ = ["SESSION_ENDING", "ScanFiles", "find_study_scans"]
 
@@ -156,7 +155,7 @@ def _without_twins(found: list[ScanFiles], advice: str) -> list[ScanFiles]:
 
 def _stem(path: Path) -> str | None:
     """Return the name of a readable file without its ending, None of any other."""
-    ending = next((ending for ending in READABLE if path.name.lower().endswith(ending)), None)
+    ending = known_ending(path)
     return None if ending is None else path.name[: -len(ending)]
 
 

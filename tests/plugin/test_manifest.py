@@ -11,7 +11,7 @@ from napari._app_model.constants._menus import is_menu_contributable
 from napari.layers import Image, Labels
 from npe2 import PluginManifest
 
-from napari_oneseg.io import READABLE, WRITABLE
+from napari_oneseg.image_formats import READABLE, WRITABLE
 from napari_oneseg.phantom import phantom
 from napari_oneseg.plugin import sample_data
 from napari_oneseg.plugin.scan_layer import scan_of_layer

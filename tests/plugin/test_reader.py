@@ -16,7 +16,8 @@ from pytestqt.qtbot import QtBot
 
 from napari_oneseg.dicom_seg import write_dicom_seg
 from napari_oneseg.errors import InputError
-from napari_oneseg.io import READABLE, list_series, read_volume, write_labels
+from napari_oneseg.image_formats import READABLE
+from napari_oneseg.io import list_series, read_volume, write_labels
 from napari_oneseg.plugin import reader
 from napari_oneseg.plugin.asking import Asking
 from napari_oneseg.plugin.commands import widget_of

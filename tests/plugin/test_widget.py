@@ -151,7 +151,7 @@ def test_the_engine_is_not_imported_by_opening_the_widget() -> None:
     code = (
         "import sys\n"
         "import napari_oneseg.plugin.widget\n"
-        "print([m for m in ('torch', 'sklearn', 'matplotlib') if m in sys.modules])\n"
+        "print([m for m in ('torch', 'sklearn', 'matplotlib', 'SimpleITK', 'pydicom') if m in sys.modules])\n"
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True)
     assert told.stdout.strip() == "[]"

@@ -12,7 +12,8 @@ from napari import Viewer
 from napari.layers import Labels
 
 from napari_oneseg.errors import OutputError
-from napari_oneseg.io import WRITABLE, read_volume
+from napari_oneseg.image_formats import WRITABLE
+from napari_oneseg.io import read_volume
 from napari_oneseg.plugin.scan_layer import labels_layer_kwargs, scan_of_layer
 from tests.plugin.layer_fixtures import DIRECTIONS, SHAPE, SPACING, same_grid, save_scan
 

@@ -80,7 +80,7 @@ def command(
     """Carry painted labels through a scan."""
     chosen, whole = parse_range(slice_range), parse_numbers(complete, "--complete") or ()
 
-    from napari_oneseg.io import WRITABLE
+    from napari_oneseg.image_formats import WRITABLE
 
     wanted = ((output, WRITABLE), (confidence, WRITABLE), (report, (".json",)), (figure, (".png",)))
     _check_files(wanted, [image, annotation], overwrite)

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from napari_oneseg.errors import InputError
-from napari_oneseg.io import READABLE, read_labels, read_volume
+from napari_oneseg.image_formats import READABLE, known_ending
+from napari_oneseg.io import read_labels, read_volume
 from napari_oneseg.volume import LabelArray, Volume
 
 __all__ = ["Case", "CaseFiles", "find_cases", "read_names"]
@@ -122,7 +123,7 @@ def _by_stem(folder: Path, folders: bool) -> dict[str, Path]:
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
             continue
-        suffix = next((suffix for suffix in READABLE if path.name.lower().endswith(suffix)), None)
+        suffix = known_ending(path)
         if not (path.is_dir() and folders) and (suffix is None or path.is_dir()):
             continue
         stem = path.name[: -len(suffix)] if suffix and path.is_file() else path.name

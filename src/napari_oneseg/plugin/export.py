@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from napari_oneseg.errors import InputError, OutputError
 from napari_oneseg.files import replacing, settle
-from napari_oneseg.io import WRITABLE, list_series, read_volume, write_labels
+from napari_oneseg.image_formats import WRITABLE, known_ending
+from napari_oneseg.io import list_series, read_volume, write_labels
 from napari_oneseg.plugin.scan_layer import OpenScan, scan_name, stamp_of
 from napari_oneseg.segment_codes import Segment
 from napari_oneseg.segment_nrrd import segment_entries
@@ -38,7 +39,7 @@ def propose_export_path(scan: OpenScan) -> Path:
 
 def record_path(path: Path) -> Path:
     """Return the name of the record that belongs to a label file."""
-    ending = next((ending for ending in WRITABLE if path.name.lower().endswith(ending)), path.suffix)
+    ending = known_ending(path, WRITABLE) or path.suffix
     return path.with_name(path.name[: len(path.name) - len(ending)] + ".json")
 
 
@@ -56,8 +57,8 @@ def export_labels(
     Parameters
     ----------
     path
-        The label file, ending in one of :data:`~napari_oneseg.io.WRITABLE`, or in ``.dcm`` for a DICOM segmentation of
-        a scan that came from a DICOM series; an older one is replaced, and so is its record.
+        The label file, ending in one of :data:`~napari_oneseg.image_formats.WRITABLE`, or in ``.dcm`` for a DICOM
+        segmentation of a scan that came from a DICOM series; an older one is replaced, and so is its record.
     labels_shown
         Labels on the shown scan's grid, shape (z, y, x), integers from 0 on.
     scan

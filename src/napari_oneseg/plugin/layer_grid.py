@@ -18,7 +18,7 @@ from napari.utils.transforms import CompositeAffine
 from numpy.typing import NDArray
 
 from napari_oneseg.errors import InputError
-from napari_oneseg.io import READABLE, read_volume
+from napari_oneseg.image_formats import known_ending
 from napari_oneseg.orientation import Orientation
 from napari_oneseg.volume import Volume
 
@@ -135,7 +135,7 @@ def readable_path(layer: Layer) -> Path | None:
     if not layer.source.path:
         return None
     path = Path(layer.source.path)
-    if path.is_dir() or (path.is_file() and path.name.lower().endswith(READABLE)):
+    if path.is_dir() or (path.is_file() and known_ending(path)):
         return path
     return None
 
@@ -151,6 +151,8 @@ def on_file_grid(array: NDArray[np.generic], frame: Matrix, path: Path) -> tuple
     The array on the file's own grid, header included, and the way from there to the layer; None if the file cannot be
     read or does not hold these voxels.
     """
+    from napari_oneseg.io import read_volume
+
     try:
         file = read_volume(path)
     except InputError:

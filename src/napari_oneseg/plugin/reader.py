@@ -18,9 +18,9 @@ from napari import current_viewer
 from napari.utils.notifications import show_error
 from numpy.typing import NDArray
 
-from napari_oneseg.dicom_file import has_mark
 from napari_oneseg.errors import InputError
-from napari_oneseg.io import READABLE, is_dicom, read_volume
+from napari_oneseg.image_formats import has_dicom_mark, known_ending
+from napari_oneseg.io import is_dicom, read_volume
 from napari_oneseg.orientation import shown
 from napari_oneseg.overview import list_candidates
 from napari_oneseg.plugin.layer_grid import straight_kwargs
@@ -60,7 +60,7 @@ def get_reader(path: str | Sequence[str]) -> Reader | None:
     place = Path(path)
     if place.is_dir():
         return _read if _holds_dicom(place) else None
-    is_ours = place.name.lower().endswith(READABLE) or (place.is_file() and _is_dicom(place))
+    is_ours = known_ending(place) is not None or (place.is_file() and _is_dicom(place))
     return _read if is_ours else None
 
 
@@ -138,7 +138,7 @@ def _first(folder: Path, wanted: Callable[[os.DirEntry[str]], bool]) -> list[Pat
 
 def _is_dicom(path: Path) -> bool:
     try:
-        return has_mark(path)
+        return has_dicom_mark(path)
     except OSError:
         return False
 

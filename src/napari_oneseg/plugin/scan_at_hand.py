@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_oneseg.plugin import work
-from napari_oneseg.plugin.export import export_labels
 from napari_oneseg.plugin.study_desk import Left, plane_of
 from napari_oneseg.study import mean_confidence
 
@@ -220,6 +219,8 @@ class ScanAtHand:
         record = controller.book.record()
 
         def export(path: Path) -> None:
+            from napari_oneseg.plugin.export import export_labels  # it takes the libraries that read and write images
+
             assert controller.session is not None
             assert controller.scan is not None
             work.write_export(path, controller.session, controller.scan, record, export_labels)

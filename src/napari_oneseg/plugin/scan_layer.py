@@ -13,7 +13,7 @@ from napari.layers import Image, Labels
 from numpy.typing import NDArray
 
 from napari_oneseg.errors import InputError
-from napari_oneseg.io import READABLE
+from napari_oneseg.image_formats import known_ending
 from napari_oneseg.orientation import Orientation, reorient, shown
 from napari_oneseg.plugin.layer_grid import (
     Matrix,
@@ -156,7 +156,7 @@ def stamp_of(path: Path) -> str:
 
 def scan_name(path: Path) -> str:
     """Return what a scan's layer is called: the name of its file without the ending, or of its folder."""
-    ending = next((ending for ending in READABLE if path.name.lower().endswith(ending)), "")
+    ending = known_ending(path) or ""
     return path.name[: len(path.name) - len(ending)] or "scan"
 
 

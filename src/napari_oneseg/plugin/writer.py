@@ -24,7 +24,7 @@ def write_labels_layer(path: str, data: Any, meta: Mapping[str, Any]) -> list[st
     Parameters
     ----------
     path
-        The file, ending in one of :data:`~napari_oneseg.io.WRITABLE`; an older one is replaced.
+        The file, ending in one of :data:`~napari_oneseg.image_formats.WRITABLE`; an older one is replaced.
     data, meta
         What napari hands over: the layer's array, and the arguments to make it again.
 

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from napari_oneseg.config import FeatureConfig, PreprocessingConfig
 from napari_oneseg.errors import InputError
-from napari_oneseg.io import READABLE, read_volume
+from napari_oneseg.image_formats import READABLE, known_ending
+from napari_oneseg.io import read_volume
 from napari_oneseg.preprocessing import WorkingGrid, normalise, working_grid
 from napari_oneseg.volume import Volume
 
@@ -79,7 +80,7 @@ def find_scans(folder: Path | str) -> list[Path]:
     found = [
         path
         for path in sorted(folder.iterdir())
-        if not path.name.startswith(".") and (path.is_dir() or path.name.lower().endswith(READABLE))
+        if not path.name.startswith(".") and (path.is_dir() or known_ending(path))
     ]
     if not found:
         raise InputError(
