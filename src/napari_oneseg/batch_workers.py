@@ -262,7 +262,7 @@ def cluster_crew(address: str) -> Crew:
             raise InputError(
                 "A cluster needs dask, which is not installed; install it with: pip install 'napari-oneseg[cluster]'"
             ) from error
-        try:
+        try:  # dask has no types, here and below
             client = Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)  # type: ignore[no-untyped-call]
         except (OSError, ValueError) as error:
             raise InputError(

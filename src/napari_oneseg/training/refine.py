@@ -121,7 +121,7 @@ def teach_refiner(
             f"{config.steps_along[1]}; got {config.slices}."
         )
     # The features are only read; in evaluation mode they are what they will be when labels are carried in earnest.
-    network.to(device).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.to(device).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
 
     def batch(generator: torch.Generator, _step: int, _plan: Any) -> SequenceBatch:
         return rollout_batch(generator, network.config.stride, config, anatomy)

@@ -60,7 +60,7 @@ def normalising_together(network: nn.Module, processes: Processes) -> Iterator[N
     modules = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     for module in modules:
         # A method, so that a copy of the network calls the copy.
-        module.forward = MethodType(forward, module)  # type: ignore[method-assign]
+        module.forward = MethodType(forward, module)  # type: ignore[method-assign]  # of this object alone
     try:
         yield
     finally:
@@ -70,7 +70,7 @@ def normalising_together(network: nn.Module, processes: Processes) -> Iterator[N
 
 def _mean(values: Tensor, processes: Processes) -> Tensor:
     """Return the mean of each channel of (batch, channels, rows, columns) over all processes."""
-    total: Tensor = _Sum.apply(values.mean((0, 2, 3)))  # type: ignore[no-untyped-call]
+    total: Tensor = _Sum.apply(values.mean((0, 2, 3)))  # type: ignore[no-untyped-call]  # torch has no types for it
     return total / processes.count
 
 
