@@ -86,7 +86,7 @@ def choice_options(
         parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
         parameters += list(options.values())
         # Functions have no such attribute until it is set, so mypy does not know it; inspect, and so typer, reads it.
-        with_given.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]  # typer reads it
+        with_given.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
         with_given.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         return with_given
 

@@ -128,7 +128,7 @@ def config_options(name: str, config: type[Config]) -> Callable[[Callable[..., N
 
         parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own] + options
         # Functions have no such attribute until it is set, so mypy does not know it; inspect, and so typer, reads it.
-        with_config.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]  # typer reads it
+        with_config.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
         with_config.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         return with_config
 
