@@ -723,6 +723,10 @@ def test_propagated_labels_of_a_label_file_are_there_to_be_corrected(
     assert dock.widget.link.current() == 6
     assert np.isfinite(session.result().slice_confidence[dock.shown]).all()
     assert not controller.doing, "nothing was computed but the features"
+    dock.press("next")
+    assert kept(study, "a").status == "open", "it was only looked at"
+    assert not (study / "oneseg-results" / "a.oneseg").exists()
+    dock.press("previous")
     dock.paint(7, label=2, centre=(4, 4))
     dock.press("next")
     assert kept(study, "a").corrections == 1

@@ -185,13 +185,10 @@ class ScanAtHand:
 
     def _was_only_looked_at(self) -> bool:
         session = self._controller.session
-        return (
-            self.is_open
-            and self._scan.status == "open"
-            and not self._scan.slices_painted
-            and session is not None
-            and not session.has_work
-        )
+        if not self.is_open or session is None or self._scan.status != "open":
+            return False
+        is_empty = not self._scan.slices_painted and not session.has_work
+        return is_empty or not (self._own or self.is_changed)
 
     def _snapshot(self) -> SavedSession | None:
         saved, session = self._saver.snapshot(), self._controller.session
