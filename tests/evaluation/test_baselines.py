@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import subprocess
 import sys
 
 import numpy as np
@@ -157,6 +158,26 @@ def test_contours_are_interpolated_between_painted_slices_only() -> None:
     assert not result[[0, 8]].any()
     alone = contour_interpolation(volume)(painted(labels, 4))
     assert np.flatnonzero(alone.any(axis=(1, 2))).tolist() == [4]
+
+
+def test_itk_outlives_its_table_of_types() -> None:
+    """In a process of its own, which would crash: there, as at the end of each process, the table is let go."""
+    program = (
+        "import gc, sys, warnings\n"
+        "warnings.simplefilter('error')\n"
+        "import numpy as np\n"
+        "from napari_oneseg.evaluation.baselines import contour_interpolation\n"
+        "from napari_oneseg.volume import Annotation, Volume\n"
+        "square = np.pad(np.ones((6, 6), np.uint8), 5)\n"
+        "fill = contour_interpolation(Volume(np.arange(1280.0).reshape(5, 16, 16), (1, 1, 1), slice_axis=0))\n"
+        "print(int(fill(Annotation({0: square, 4: square})).sum()))\n"
+        "print([sys.modules.pop(name) for name in list(sys.modules) if name.startswith('swig_runtime')] != [])\n"
+        "gc.collect()\n"
+        "print('alive', flush=True)\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, encoding="utf-8", check=False)
+    assert ran.stdout.split() == ["180", "True", "alive"], ran.stderr
+    assert ran.returncode == 0
 
 
 def test_warp_is_linear_and_empty_outside() -> None:

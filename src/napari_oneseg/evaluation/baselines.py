@@ -12,7 +12,9 @@ scan's end.
 
 from __future__ import annotations
 
+import ctypes
 import importlib
+import sys
 import warnings
 from collections.abc import Callable, Mapping
 from itertools import pairwise
@@ -127,8 +129,7 @@ def contour_interpolation(volume: Volume) -> Propagate:
     InputError
         If the ITK module is not installed.
     """
-    with warnings.catch_warnings(action="ignore"):  # ITK crashes where the warnings of its wrapper are errors
-        itk = _optional("itk", "itk-morphologicalcontourinterpolation", "MorphologicalContourInterpolator")
+    itk = _itk()
 
     def carry(painted: Mapping[int, NDArray[np.bool_]]) -> NDArray[np.floating]:
         result = np.zeros(volume.slices.shape, np.float32)
@@ -299,6 +300,17 @@ def _to_bytes(image: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Map -1..1 to 0..255, which OpenCV's flow expects."""
     grey: NDArray[np.uint8] = np.clip(127.5 * (image + 1.0), 0, 255).astype(np.uint8)
     return grey
+
+
+def _itk() -> Any:
+    """Import ITK in such a way that it crashes neither now nor later."""
+    with warnings.catch_warnings(action="ignore"):  # it crashes where the warnings of its wrapper are errors
+        itk = _optional("itk", "itk-morphologicalcontourinterpolation", "MorphologicalContourInterpolator")
+    # When Python ends, its wrapper may free its table of types after what it needs to do so. The table stays.
+    for name in [name for name in sys.modules if name.startswith("swig_runtime_data")]:
+        for table in [value for value in vars(sys.modules[name]).values() if type(value).__name__ == "PyCapsule"]:
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(table))
+    return itk
 
 
 def _optional(module: str, package: str, name: str) -> Any:
