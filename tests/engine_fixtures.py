@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from napari_oneseg.checkpoint import Weights
 from napari_oneseg.config import FeatureConfig, PreprocessingConfig
 from napari_oneseg.features.extractor import FeatureStack
 from napari_oneseg.features.resnet import FeatureNetwork
 from napari_oneseg.preprocessing import WorkingGrid
+from napari_oneseg.propagation.sweep import Carried, PaintedMaps, legs, sweep
 
 # Without a null match: in a network that has learned nothing, it would win everywhere.
 TINY = FeatureConfig(
@@ -40,6 +45,14 @@ def moving_stack(
     texture = torch.nn.functional.normalize(torch.randn(32, *shape, generator=generator), dim=0) * scale
     maps = torch.stack([texture.roll((shift[0] * z, shift[1] * z), (1, 2)) for z in range(count)])
     return FeatureStack(maps.half(), WorkingGrid(shape, shape, 1), np.ones(count, np.float32))
+
+
+def swept(
+    features: Tensor, order: Sequence[int], painted: Mapping[int, PaintedMaps], *settings: Any
+) -> Iterator[tuple[int, Carried]]:
+    """What one sweep brings to each slice, leg after leg."""
+    for leg in legs(order, painted):
+        yield from sweep(features, leg, painted, *settings)
 
 
 def disc(shape: tuple[int, int], centre: tuple[float, float], radius: float) -> NDArray[np.bool_]:

@@ -13,7 +13,8 @@ from napari_oneseg.propagation import sweep as sweep_module
 from napari_oneseg.propagation.crossing import Crossing, Exchange
 from napari_oneseg.propagation.exchange import by_tiles, exchange
 from napari_oneseg.propagation.exchange_strips import by_strips
-from napari_oneseg.propagation.sweep import PaintedMaps, sweep
+from napari_oneseg.propagation.sweep import PaintedMaps
+from tests.engine_fixtures import swept
 from tests.propagation.test_attention import slow_affinity, slow_readout
 
 SIZES = [(8, 8, 3), (5, 11, 5), (16, 9, 7), (1, 1, 3), (3, 20, 13), (17, 23, 9)]
@@ -124,8 +125,7 @@ def test_a_refined_sweep_is_the_same_by_either_way(monkeypatch: pytest.MonkeyPat
     config = PropagationConfig(window=5)
 
     def last() -> tuple[Tensor, Tensor]:
-        *_, (_, carried) = sweep(maps, range(5), painted, config, -1.5, refinement)
-        assert carried is not None
+        *_, (_, carried) = swept(maps, range(5), painted, config, -1.5, refinement)
         return carried.labels, carried.reliability
 
     fast = last()

@@ -8,8 +8,8 @@ from torch import Tensor
 from napari_oneseg.config import PropagationConfig
 from napari_oneseg.features.refiner import Appearance, LabelRefiner, Refinement
 from napari_oneseg.propagation.refining import Refining
-from napari_oneseg.propagation.sweep import Carried, PaintedMaps, sweep
-from tests.engine_fixtures import disc, moving_stack
+from napari_oneseg.propagation.sweep import Carried, PaintedMaps
+from tests.engine_fixtures import disc, moving_stack, swept
 
 SHAPE = (32, 40)
 # Without the check of support: the corrections here are wilder than a refiner's.
@@ -53,7 +53,7 @@ def run(correction: float, painted: Tensor, count: int = 4) -> tuple[dict[int, C
     stack = moving_stack(count, SHAPE, shift=(0, 0))
     refine = refinement(correction, count)
     anchors = {0: PaintedMaps(painted, torch.ones(len(painted), dtype=torch.bool))}
-    visits = dict(sweep(stack.maps, range(count), anchors, CONFIG, None, refine))
+    visits = dict(swept(stack.maps, range(count), anchors, CONFIG, None, refine))
     assert isinstance(refine.network, Fixed)
     return visits, refine.network
 
@@ -164,7 +164,7 @@ def test_reliability_is_how_certain_the_copy_was() -> None:
     stack = moving_stack(2, SHAPE, shift=(0, 0))
     painted = labels(((12, 15), 5)) * 0.8
     anchors = {0: PaintedMaps(painted, torch.tensor([True]))}
-    sharp = dict(sweep(stack.maps, range(2), anchors, CONFIG, None, refinement(6.0, 2)))[1]
+    sharp = dict(swept(stack.maps, range(2), anchors, CONFIG, None, refinement(6.0, 2)))[1]
     assert sharp is not None
     assert float(sharp.labels[0, 12, 15]) > 0.95
     assert float(sharp.reliability[0, 12, 15]) == pytest.approx(0.6, abs=0.05)

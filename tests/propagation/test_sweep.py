@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from napari_oneseg.config import PropagationConfig
-from napari_oneseg.propagation.sweep import Carried, Leg, PaintedMaps, legs, step, sweep, sweep_leg
-from tests.engine_fixtures import disc, moving_stack
+from napari_oneseg.propagation.sweep import Carried, Leg, PaintedMaps, legs, step, sweep
+from tests.engine_fixtures import disc, moving_stack, swept
 
 SHAPE = (32, 32)
 CONFIG = PropagationConfig(window=5)
@@ -51,7 +51,7 @@ def test_reliability_multiplies_along_the_way() -> None:
 def test_nothing_before_the_first_anchor_and_as_painted_on_anchors() -> None:
     maps = moving_stack(5, SHAPE).maps
     here = occupancy(((12, 15), 5))
-    visits = dict(sweep(maps, range(5), {2: painted(here, True)}, CONFIG))
+    visits = dict(swept(maps, range(5), {2: painted(here, True)}, CONFIG))
     assert list(visits) == [2, 3, 4]
     assert torch.equal(visits[2].labels, here)
     assert (visits[2].reliability == 1).all()
@@ -60,7 +60,7 @@ def test_nothing_before_the_first_anchor_and_as_painted_on_anchors() -> None:
 def test_renewed_at_a_further_anchor() -> None:
     maps = moving_stack(5, SHAPE).maps
     small, wide = occupancy(((12, 15), 3)), occupancy(((14, 15), 6))
-    visits = dict(sweep(maps, range(5), {0: painted(small, True), 2: painted(wide, True)}, CONFIG))
+    visits = dict(swept(maps, range(5), {0: painted(small, True), 2: painted(wide, True)}, CONFIG))
     assert visits[3] is not None
     assert torch.equal(visits[2].labels, wide)
     assert torch.allclose(visits[3].labels, occupancy(((15, 15), 6)), atol=1e-2)
@@ -70,7 +70,7 @@ def test_a_label_passes_a_slice_on_which_only_others_are_painted_but_not_their_v
     maps = moving_stack(4, SHAPE, shift=(0, 0)).maps
     first = occupancy(((10, 10), 4), ((40, 40), 1))
     second = occupancy(((40, 40), 1), ((10, 12), 2))
-    visits = dict(sweep(maps, range(4), {0: painted(first, True, False), 2: painted(second, False, True)}, CONFIG))
+    visits = dict(swept(maps, range(4), {0: painted(first, True, False), 2: painted(second, False, True)}, CONFIG))
     expected = first[0] * (1 - second[1])
     for index in (2, 3):
         assert torch.allclose(visits[index].labels[0], expected, atol=2e-2)
@@ -81,7 +81,7 @@ def test_a_complete_slice_without_a_label_stops_it() -> None:
     maps = moving_stack(4, SHAPE).maps
     nothing = torch.zeros(1, *SHAPE)
     visits = dict(
-        sweep(maps, range(4), {0: painted(occupancy(((10, 10), 4)), True), 2: painted(nothing, True)}, CONFIG)
+        swept(maps, range(4), {0: painted(occupancy(((10, 10), 4)), True), 2: painted(nothing, True)}, CONFIG)
     )
     assert visits[1].labels.max() > 0.9
     assert visits[2].labels.max() == 0
@@ -93,8 +93,8 @@ def test_a_label_ends_where_its_area_is_small_or_nothing_agrees() -> None:
     other = moving_stack(3, SHAPE, seed=5).maps * 0  # every position looks alike: a copy is a mean
     maps = torch.cat([same, other])
     start = {0: painted(occupancy(((12, 15), 2)), True)}
-    ends = dict(sweep(maps, range(5), start, PropagationConfig(window=13, end_agreement=0.5)))
-    goes_on = dict(sweep(maps, range(5), start, PropagationConfig(window=13, end_agreement=0.0, end_area=0.0)))
+    ends = dict(swept(maps, range(5), start, PropagationConfig(window=13, end_agreement=0.5)))
+    goes_on = dict(swept(maps, range(5), start, PropagationConfig(window=13, end_agreement=0.0, end_area=0.0)))
     assert ends[1].labels.max() > 0.9
     assert ends[2].labels.max() == 0
     assert ends[4].labels.max() == 0
@@ -102,14 +102,14 @@ def test_a_label_ends_where_its_area_is_small_or_nothing_agrees() -> None:
     large = PropagationConfig(window=5, end_agreement=0.0, end_area=1.0)
     shrinking = {0: painted(occupancy(((0, 15), 4)), True)}  # half outside the map, and moving out of it
     out = moving_stack(3, SHAPE, shift=(-1, 0)).maps
-    assert dict(sweep(out, range(3), shrinking, large))[1].labels.max() == 0
+    assert dict(swept(out, range(3), shrinking, large))[1].labels.max() == 0
 
 
 def test_no_end_before_the_last_anchor() -> None:
     maps = torch.cat([moving_stack(1, SHAPE).maps, moving_stack(3, SHAPE, seed=5).maps * 0])
     here = occupancy(((12, 15), 2))
     strict = PropagationConfig(window=13, end_agreement=1.0)
-    visits = dict(sweep(maps, range(4), {0: painted(here, True), 3: painted(here, True)}, strict))
+    visits = dict(swept(maps, range(4), {0: painted(here, True), 3: painted(here, True)}, strict))
     assert visits[1].labels.max() > 0
     assert visits[2].labels.max() > 0
 
@@ -137,7 +137,7 @@ def test_between_two_anchors_that_show_it_a_label_cannot_end() -> None:
     nothing = torch.zeros_like(here)
 
     def arriving(anchors: dict[int, PaintedMaps]) -> Tensor:
-        visit = dict(sweep(maps, range(5), anchors, CONFIG, null_bias=-8.0))[2]
+        visit = dict(swept(maps, range(5), anchors, CONFIG, -8.0))[2]
         assert visit is not None
         return visit.labels[0]
 
@@ -170,7 +170,7 @@ def test_a_sweep_is_cut_where_a_slice_settles_all_labels() -> None:
     assert [list(leg.order) for leg in back] == [[6, 5, 4], [3, 2, 1, 0]]
     # It is the same as if it had not been cut.
     uncut = Leg(order[1:], [k for leg in cut for k in leg.beyond], [k for leg in cut for k in leg.bridged])
-    whole, parts = dict(sweep_leg(maps, uncut, anchors, CONFIG)), dict(sweep(maps, order, anchors, CONFIG))
+    whole, parts = dict(sweep(maps, uncut, anchors, CONFIG)), dict(swept(maps, order, anchors, CONFIG))
     assert list(parts) == list(whole) == list(range(1, 9))
     for index, carried in whole.items():
         assert torch.equal(carried.labels, parts[index].labels)

@@ -17,11 +17,11 @@ from napari_oneseg.phantom import phantom
 from napari_oneseg.preprocessing import WorkingGrid
 from napari_oneseg.propagation import tracing
 from napari_oneseg.propagation.propagate import propagate
-from napari_oneseg.propagation.sweep import PaintedMaps, sweep
+from napari_oneseg.propagation.sweep import PaintedMaps
 from napari_oneseg.propagation.tracing import Source, trace
 from napari_oneseg.session import OneSegSession
 from napari_oneseg.volume import Annotation
-from tests.engine_fixtures import disc, moving_stack
+from tests.engine_fixtures import disc, moving_stack, swept
 
 CONFIG = PropagationConfig(window=5)
 SHAPE = (40, 40)
@@ -231,7 +231,7 @@ def test_what_is_copied_is_what_the_sweep_brings(monkeypatch: pytest.MonkeyPatch
             anchored = torch.ones(2, dtype=torch.bool) if index in annotation.complete else one_hot.amax((1, 2)) > 0
             maps[index] = PaintedMaps(occupancy, anchored)
         settings = replace(CONFIG, end_area=0.0, end_agreement=0.0)
-        arrived = dict(sweep(stack.maps, range(6), maps, settings, stack.null_bias))
+        arrived = dict(swept(stack.maps, range(6), maps, settings, stack.null_bias))
         carried = arrived[4]
         assert carried is not None
         soft = stack.grid.to_source(carried.labels[:1][None])[0, 0]

@@ -19,7 +19,7 @@ from napari_oneseg.preprocessing import WorkingGrid
 from napari_oneseg.propagation.ahead import side_by_side
 from napari_oneseg.propagation.confidence import slice_confidence
 from napari_oneseg.propagation.enlarging import decided_on_source
-from napari_oneseg.propagation.sweep import Carried, Leg, PaintedMaps, legs, sweep_leg
+from napari_oneseg.propagation.sweep import Carried, Leg, PaintedMaps, legs, sweep
 from napari_oneseg.slice_range import checked_range
 from napari_oneseg.volume import Annotation, label_dtype
 
@@ -164,7 +164,7 @@ def _arriving(
     beside: Callable[[int], Tensor] | None,
 ) -> Iterator[tuple[int, Carried]]:
     """Do a leg, and store what has arrived in half precision: a whole scan of it is kept."""
-    for index, carried in sweep_leg(stack.maps, leg, painted, config, stack.null_bias, stack.refinement, beside):
+    for index, carried in sweep(stack.maps, leg, painted, config, stack.null_bias, stack.refinement, beside):
         yield index, Carried(carried.labels.half(), carried.reliability.half())
 
 

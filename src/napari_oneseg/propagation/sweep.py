@@ -37,7 +37,7 @@ from napari_oneseg.propagation.crossing import Crossing
 from napari_oneseg.propagation.exchange import exchange
 from napari_oneseg.propagation.refining import TRACE, RefineStep, Refining
 
-__all__ = ["Carried", "Leg", "PaintedMaps", "legs", "step", "sweep", "sweep_leg"]
+__all__ = ["Carried", "Leg", "PaintedMaps", "legs", "step", "sweep"]
 
 
 @dataclass(frozen=True)
@@ -183,10 +183,17 @@ class Leg:
 
 
 def legs(order: Sequence[int], painted: Mapping[int, PaintedMaps]) -> list[Leg]:
-    """Cut a sweep where a slice settles every label, as a corrected one does; see :func:`sweep` for the parameters.
+    """Cut a sweep where a slice settles every label, as a corrected one does.
 
     What arrives on such a slice counts for nothing, so the leg that sets out there need not wait for it. The legs visit
     each slice once, from the first painted one on: before it there is nothing to carry.
+
+    Parameters
+    ----------
+    order
+        Indices of neighbouring slices, ascending or descending.
+    painted
+        Painted slices by index; at least one of them in ``order``.
     """
     last = _last_anchors(order, painted)
     beyond, bridged = [last < position for position in range(len(order))], _bridged(order, painted)
@@ -198,14 +205,14 @@ def legs(order: Sequence[int], painted: Mapping[int, PaintedMaps]) -> list[Leg]:
 
 def sweep(
     features: Sequence[Tensor] | Tensor,
-    order: Sequence[int],
+    leg: Leg,
     painted: Mapping[int, PaintedMaps],
     config: PropagationConfig,
     null_bias: float | None = None,
     refinement: Refinement | None = None,
     beside: Callable[[int], Tensor] | None = None,
 ) -> Iterator[tuple[int, Carried]]:
-    """Visit the slices in order, from the first painted one on, and yield what arrives on each.
+    """Visit the slices of a leg in order and yield what arrives on each.
 
     On a painted slice its own labels are yielded as painted.
 
@@ -213,10 +220,10 @@ def sweep(
     ----------
     features
         Features by slice, each (C, rows, columns).
-    order
-        Indices of neighbouring slices, ascending or descending.
+    leg
+        One of those that :func:`legs` gives.
     painted
-        Painted slices by index; at least one of them in ``order``.
+        Painted slices by index.
     config
         Window and stopping rule.
     null_bias
@@ -230,20 +237,6 @@ def sweep(
     ------
     Slice index, and the labels that arrived there.
     """
-    for leg in legs(order, painted):
-        yield from sweep_leg(features, leg, painted, config, null_bias, refinement, beside)
-
-
-def sweep_leg(
-    features: Sequence[Tensor] | Tensor,
-    leg: Leg,
-    painted: Mapping[int, PaintedMaps],
-    config: PropagationConfig,
-    null_bias: float | None = None,
-    refinement: Refinement | None = None,
-    beside: Callable[[int], Tensor] | None = None,
-) -> Iterator[tuple[int, Carried]]:
-    """Do one leg of what :func:`sweep` does."""
     refining = None if refinement is None else Refining(refinement, config, beside)
     start = leg.order[0]
     carried, area = None, painted[start].occupancy.sum((1, 2))
