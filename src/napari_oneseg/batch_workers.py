@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from importlib import import_module
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from types import FrameType
@@ -257,13 +258,13 @@ def cluster_crew(address: str) -> Crew:
 
     def run(tasks: Sequence[Task]) -> Iterator[Outcome]:
         try:
-            from distributed import Client, as_completed
+            distributed: Any = import_module("distributed")  # it has no types
         except ImportError as error:
             raise InputError(
                 "A cluster needs dask, which is not installed; install it with: pip install 'napari-oneseg[cluster]'"
             ) from error
-        try:  # dask has no types, here and below
-            client = Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)  # type: ignore[no-untyped-call]
+        try:
+            client = distributed.Client(address, timeout=_CONNECT_SECONDS, set_as_default=False)
         except (OSError, ValueError) as error:
             raise InputError(
                 f"No dask scheduler answers at {address}: {error}. Give the address that 'dask scheduler' printed, "
@@ -271,7 +272,7 @@ def cluster_crew(address: str) -> Crew:
             ) from error
         with client:
             futures = {client.submit(run_task, task, pure=False): task for task in tasks}
-            for future in as_completed(futures, loop=client.loop):  # type: ignore[no-untyped-call]
+            for future in distributed.as_completed(futures, loop=client.loop):
                 yield _answer_of(future, futures[future])
 
     return run

@@ -54,6 +54,12 @@ class StudyDock(Desk):
         self.widget.studier.open(study)
         self.settle()
 
+    def crash(self) -> None:
+        """End as a killed program does: what the study has of the scan stays older than what the autosave has."""
+        studier = self.widget.studier
+        studier.keeper.desk.claims.give_back()
+        studier.close = studier.keeper.lane.close  # type: ignore[method-assign]  # so that nothing more is written
+
     def press(self, button: str) -> None:
         getattr(self.widget.view.study, f"{button}_button").click()
         self.settle()
@@ -544,9 +550,7 @@ def test_after_a_crash_the_last_strokes_are_there_and_nobody_is_asked(
     dock.press("previous")
     dock.paint(6)
     dock.settle()
-    # The program ends here: what the study has of the scan is older than what the autosave has.
-    dock.widget.studier.keeper.desk.claims.give_back()
-    dock.widget.studier.close = dock.widget.studier.keeper.lane.close  # type: ignore[method-assign]
+    dock.crash()
     dock = again()
     dock.open(study)
     dock.settle()
@@ -843,8 +847,7 @@ def test_strokes_that_a_crash_has_left_are_newer_than_what_was_propagated(
     dock.press("previous")
     dock.paint(6)
     dock.settle()
-    dock.widget.studier.keeper.desk.claims.give_back()
-    dock.widget.studier.close = dock.widget.studier.keeper.lane.close  # type: ignore[method-assign]
+    dock.crash()
     dock = again()
     dock.widget.controller.weights = weights
     assert propagate_all() == {"a": "made"}

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from functools import partial
+from operator import methodcaller
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -211,7 +211,7 @@ class Studier(QObject):
                 if self._may_leave():  # a stroke may have been begun meanwhile
                     gone(arrival)
             else:
-                self._depart(choose if arrival is None else partial(_just, arrival.scan.name), status, gone)
+                self._depart(choose if arrival is None else methodcaller("just", arrival.scan.name), status, gone)
 
         def failed(sentence: str) -> None:
             if written:
@@ -395,7 +395,3 @@ class Studier(QObject):
                 self.keeper.worklist, self.at_hand, self.is_open, self.keeper.clock.seconds, painted, notes, busy
             )
         show(panel.set_study, state)
-
-
-def _just(name: str, desk: StudyDesk) -> Iterable[StudyScan]:
-    return desk.just(name)
