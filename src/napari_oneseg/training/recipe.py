@@ -40,6 +40,7 @@ def train_default(
     state: Path | None = None,
     stage: Callable[[str], AbstractContextManager[Report]] | None = None,
     processes: Processes = ALONE,
+    init: FeatureNetwork | None = None,
 ) -> TrainingResult:
     """Train weights as the shipped ones were trained; the same seeds and device give the same weights.
 
@@ -59,6 +60,8 @@ def train_default(
         and with (step, loss), while it runs.
     processes
         Who else trains this network; see :func:`~napari_oneseg.training.loop.run_training`.
+    init
+        The network to go on from, its refiner included; by default a new one.
 
     Returns
     -------
@@ -75,10 +78,11 @@ def train_default(
             progress=progress,
             on_loss=on_loss,
             processes=processes,
+            init=init,
         )
     if not refine:
         return result
-    network = with_refiner(result.network, config.seed)
+    network = result.network if result.network.refiner is not None else with_refiner(result.network, config.seed)
     kept = None if state is None else refining_state(state)
     with begin("Teaching the refiner") as (progress, on_loss):
         losses = teach_refiner(

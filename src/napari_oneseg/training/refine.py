@@ -22,7 +22,7 @@ from napari_oneseg.training.losses import label_copy_loss, run_on_loss
 from napari_oneseg.training.processes import ALONE, Processes
 from napari_oneseg.training.rollouts import rollout_batch
 from napari_oneseg.training.sequences import SequenceBatch
-from napari_oneseg.training.state_file import StateFile
+from napari_oneseg.training.state_file import StateFile, parameter_hash
 
 __all__ = ["rollout_loss", "teach_refiner"]
 
@@ -140,6 +140,7 @@ def teach_refiner(
         "learning": "refining",
         "refining": config.to_dict(),
         "features": network.config.to_dict(),
+        "start": parameter_hash(network),
     }
     identity |= {"anatomy": anatomy.to_dict(), "window": window, "precision": precision}
     kept = StateFile(state, identity) if state is not None else None

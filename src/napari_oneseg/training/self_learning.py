@@ -11,12 +11,11 @@ Supervoxels are objects whose labels are carried through sequences of slices, as
 from __future__ import annotations
 
 import copy
-import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from napari_oneseg.config import (
@@ -35,7 +34,7 @@ from napari_oneseg.training.pairs import PairBatch
 from napari_oneseg.training.processes import ALONE, Processes
 from napari_oneseg.training.scans import Scans
 from napari_oneseg.training.sequences import SequenceBatch
-from napari_oneseg.training.state_file import StateFile
+from napari_oneseg.training.state_file import StateFile, parameter_hash
 from napari_oneseg.training.train import TrainingResult, new_network, sequence_loss
 from napari_oneseg.volume import Volume
 
@@ -187,18 +186,10 @@ def learn_from_scans(
         "window": window,
         "precision": precision,
         "scans": list(opened.hashes),
-        "start": _hash(network),
+        "start": parameter_hash(network),
     }
     kept = StateFile(state, identity) if state is not None else None
     source = Source(examples.batch, examples.plan)
     loss = scan_loss(config, window, processes)
     losses = run_training(network, source, loss, loop, device, kept, progress, on_loss, processes)
     return TrainingResult(network, losses)
-
-
-def _hash(network: nn.Module) -> str:
-    """Return a hash of all parameters and buffers."""
-    digest = hashlib.sha256()
-    for tensor in network.state_dict().values():
-        digest.update(tensor.detach().cpu().contiguous().numpy().data)
-    return digest.hexdigest()

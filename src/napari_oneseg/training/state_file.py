@@ -7,6 +7,7 @@ another one is refused instead of being continued with other options.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 from napari_oneseg.errors import InputError
 from napari_oneseg.files import replacing
 
-__all__ = ["LoopState", "StateFile"]
+__all__ = ["LoopState", "StateFile", "parameter_hash"]
 
 _FORMAT = "napari-oneseg training state"
 _VERSION = "1"
@@ -51,6 +52,14 @@ class LoopState:
     plan: tuple[Any, int] | None = None
     scaler: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
+
+
+def parameter_hash(network: nn.Module) -> str:
+    """Return the SHA-256 of all parameters and buffers of a network: two starts of a training agree or differ by it."""
+    digest = hashlib.sha256()
+    for tensor in network.state_dict().values():
+        digest.update(tensor.detach().cpu().contiguous().numpy().data)
+    return digest.hexdigest()
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from napari_oneseg.training.loop import LoopConfig, Moment, Precision, Source, r
 from napari_oneseg.training.losses import label_copy_loss
 from napari_oneseg.training.processes import ALONE, Processes
 from napari_oneseg.training.sequences import SequenceBatch, generated_batch
-from napari_oneseg.training.state_file import StateFile
+from napari_oneseg.training.state_file import StateFile, parameter_hash
 
 __all__ = ["TrainingResult", "new_network", "sequence_loss", "train_on_generated"]
 
@@ -62,6 +63,7 @@ def train_on_generated(
     progress: Callable[[int, int], None] | None = None,
     on_loss: Callable[[int, float], None] | None = None,
     processes: Processes = ALONE,
+    init: FeatureNetwork | None = None,
 ) -> TrainingResult:
     """Train a correspondence network on generated anatomy; the same seed and device give the same weights.
 
@@ -69,6 +71,7 @@ def train_on_generated(
     ----------
     config, features, anatomy, propagation
         Of the training, the network, the generated volumes, and the window.
+        With ``init``, its own features are taken.
     device
         Where to train.
     precision
@@ -81,6 +84,8 @@ def train_on_generated(
         Called with (step, loss) after each step.
     processes
         Who else trains this network; see :func:`~napari_oneseg.training.loop.run_training`.
+    init
+        The network to go on from, which stays as it is; by default a new one.
 
     Raises
     ------
@@ -89,11 +94,11 @@ def train_on_generated(
         that of another training.
     """
     config = config or TrainingConfig()
-    features = features or FeatureConfig()
+    features = init.config if init is not None else features or FeatureConfig()
     anatomy = anatomy or AnatomyConfig()
     window = (propagation or PropagationConfig()).window
     _check_sizes(config, features, anatomy)
-    network = new_network(features, config.seed)
+    network = new_network(features, config.seed) if init is None else copy.deepcopy(init)
 
     def batch(generator: torch.Generator, _step: int, _plan: Any) -> SequenceBatch:
         return generated_batch(generator, features.stride, config, anatomy)
@@ -115,6 +120,7 @@ def train_on_generated(
         "anatomy": anatomy.to_dict(),
         "window": window,
         "precision": precision,
+        "start": parameter_hash(network),
     }
     kept = StateFile(state, identity) if state is not None else None
     losses = run_training(network, Source(batch), loss, loop, device, kept, progress, on_loss, processes)
