@@ -36,7 +36,6 @@ from rich.table import Table
 
 from napari_oneseg.evaluation.cases import CaseFiles
 from napari_oneseg.io import read_labels, read_volume, write_labels
-from napari_oneseg.orientation import shown
 from napari_oneseg.study import open_study
 
 SETS = ("btcv_ct", "chaos_mr_t2")
@@ -60,14 +59,13 @@ def make_study(folder: Path, cases: Sequence[CaseFiles], annotations: Path) -> P
 def paint(case: CaseFiles, suggested: Sequence[int], path: Path) -> int:
     """Paint one slice from the reference: the best suggestion, or the one with most labels; return which."""
     volume = read_volume(case.image)
-    turned, orientation = shown(volume)
-    labels = turned.to_slices(orientation.to_shown(read_labels(case.labels, volume)))
+    labels = volume.to_slices(read_labels(case.labels, volume))
     index = int(suggested[0])
     if not labels[index].any():
         index = int(np.count_nonzero(labels, axis=(1, 2)).argmax())
     painted = np.zeros_like(labels)
     painted[index] = labels[index]
-    write_labels(path, orientation.to_source(turned.from_slices(painted)), volume)
+    write_labels(path, volume.from_slices(painted), volume)
     return index
 
 

@@ -35,7 +35,6 @@ from napari_oneseg.features.cache import FeatureCache
 from napari_oneseg.features.extractor import FeatureStack, compute_features
 from napari_oneseg.features.resnet import FeatureNetwork
 from napari_oneseg.files import tidy
-from napari_oneseg.orientation import shown
 from napari_oneseg.session import OneSegSession
 from napari_oneseg.session_file import load_session
 from napari_oneseg.training.loop import LoopConfig, Source, run_training
@@ -171,7 +170,7 @@ def export(folder: Path, journal: Journal) -> None:
     from napari_oneseg.plugin.export import export_labels
     from napari_oneseg.plugin.scan_layer import OpenScan
 
-    scan = OpenScan(VOLUME, *shown(VOLUME), name="scan")
+    scan = OpenScan(VOLUME, name="scan")
     for number in itertools.count(1):
         journal.note(number, number - 1)
         name = LABEL_FILES[number % len(LABEL_FILES)]

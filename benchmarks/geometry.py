@@ -185,7 +185,7 @@ def _export(
     file, plain = folder / f"result{case.export}", folder / "plain.nii.gz"
     record = {"label_names": {"17": "Liver"}}
     export_labels(file, on_screen, scan, record)
-    write_labels(plain, scan.orientation.to_source(on_screen), scan.source)
+    write_labels(plain, on_screen, scan.shown)
     if case.export == ".seg.dcm":
         own = {"pydicom": lambda path: _with_pydicom(path, case), "highdicom": lambda path: _with_highdicom(path, case)}
     else:

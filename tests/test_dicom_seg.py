@@ -19,6 +19,7 @@ from napari_oneseg import __version__, dicom_seg
 from napari_oneseg.dicom_seg import write_dicom_seg
 from napari_oneseg.errors import InputError, OutputError
 from napari_oneseg.io import read_volume, write_labels
+from napari_oneseg.orientation import in_file_order
 from napari_oneseg.segment_codes import Segment
 from napari_oneseg.volume import Volume
 
@@ -74,11 +75,12 @@ def series(
 
 
 def labels_on(volume: Volume) -> NDArray[np.uint16]:
-    """Three labels in no symmetry: 300 on a single slice, the first and the last slice empty."""
-    labels = np.random.default_rng(1).choice([0, 0, 1, 2], volume.array.shape).astype(np.uint16)
+    """Three labels in no symmetry: 300 on a single image, the first and the last image empty."""
+    shape = in_file_order(volume).array.shape
+    labels = np.random.default_rng(1).choice([0, 0, 1, 2], shape).astype(np.uint16)
     labels[[0, -1]] = 0
     labels[2, 4, 1:3] = 300
-    return labels
+    return volume.to_file.inverse.apply(labels)
 
 
 def world(volume: Volume, index: tuple[int, ...]) -> NDArray[np.float64]:
@@ -119,7 +121,7 @@ def points_of(labels: NDArray[Any], volume: Volume) -> dict[tuple[float, ...], i
 def with_highdicom(path: Path, folder: Path, volume: Volume) -> NDArray[np.uint16]:
     """Read with highdicom, frame by frame of the source's own images."""
     segmentation = hd.seg.segread(path)
-    normal = np.asarray(volume.direction)[:, 0]
+    normal = np.asarray(in_file_order(volume).direction)[:, 0]
     images = sorted(
         (pydicom.dcmread(file) for file in folder.iterdir()),
         key=lambda image: np.dot(image.ImagePositionPatient, normal),
@@ -128,7 +130,7 @@ def with_highdicom(path: Path, folder: Path, volume: Volume) -> NDArray[np.uint1
         [image.SOPInstanceUID for image in images], combine_segments=True, assert_missing_frames_are_empty=True
     )
     table = np.array([0, *(label_of(entry) for entry in segmentation.SegmentSequence)])
-    return table[numbers].astype(np.uint16)
+    return volume.to_file.inverse.apply(table[numbers].astype(np.uint16))
 
 
 @pytest.mark.parametrize("axes", [STRAIGHT, turned(), STRAIGHT[:, [1, 2, 0]]], ids=["axial", "oblique", "sagittal"])

@@ -90,9 +90,8 @@ def moved(path: Path, *arguments: Any, **options: Any) -> Volume:
 
 
 def mirrored(self: orientation.Orientation, array: np.ndarray) -> np.ndarray:
-    """Bring labels back with one axis the wrong way round."""
-    kept = orientation.Orientation(self.axes, (not self.flips[0], *self.flips[1:]))
-    return array[kept._steps].transpose(*(kept.axes.index(axis) for axis in range(3)))
+    """Turn an array with one axis the wrong way round."""
+    return apply(orientation.Orientation(self.axes, (not self.flips[0], *self.flips[1:])), array)
 
 
 def one_further(path: Path, labels: np.ndarray, *arguments: Any) -> None:
@@ -100,6 +99,7 @@ def one_further(path: Path, labels: np.ndarray, *arguments: Any) -> None:
     write_labels(path, np.roll(labels, 1, axis=2), *arguments)
 
 
+apply = orientation.Orientation.apply
 write_labels = export.write_labels
 
 
@@ -108,7 +108,7 @@ write_labels = export.write_labels
     ("where", "name", "wrong"),
     [
         (geometry, "read_volume", moved),
-        (orientation.Orientation, "to_source", mirrored),
+        (orientation.Orientation, "apply", mirrored),
         (geometry, "write_labels", one_further),
     ],
     ids=["half a voxel", "mirrored", "one voxel"],

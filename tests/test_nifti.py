@@ -18,6 +18,7 @@ from scipy.spatial.transform import Rotation
 from napari_oneseg import image_files
 from napari_oneseg.errors import InputError
 from napari_oneseg.io import count_frames, read_volume, write_image, write_labels
+from napari_oneseg.orientation import in_file_order
 from napari_oneseg.volume import Volume
 
 
@@ -50,7 +51,7 @@ def test_scaled_values_are_scaled(tmp_path: Path) -> None:
     data = bytearray((tmp_path / "scan.nii").read_bytes())
     struct.pack_into("<f", data, 108, 352)
     (tmp_path / "scan.nii").write_bytes(data)
-    np.testing.assert_allclose(read_volume(tmp_path / "scan.nii").array, 10 - 0.5 * grey_values())
+    np.testing.assert_allclose(stored(read_volume(tmp_path / "scan.nii")), 10 - 0.5 * grey_values())
 
 
 def test_big_endian_files_keep_their_header(tmp_path: Path) -> None:
@@ -58,7 +59,7 @@ def test_big_endian_files_keep_their_header(tmp_path: Path) -> None:
     image.header["sform_code"] = 3
     nib.save(image, tmp_path / "scan.nii.gz")
     scan = read_volume(tmp_path / "scan.nii.gz")
-    write_labels(tmp_path / "labels.nii.gz", painted(), scan)
+    write_labels(tmp_path / "labels.nii.gz", scan.to_file.inverse.apply(painted()), scan)
     written = nib.load(tmp_path / "labels.nii.gz")
     assert written.header["sform_code"] == 3
     np.testing.assert_array_equal(written.affine, nib.load(tmp_path / "scan.nii.gz").affine)
@@ -87,8 +88,14 @@ def oblique() -> NDArray[np.float64]:
     return affine
 
 
+def stored(volume: Volume) -> NDArray[np.generic]:
+    """Grey values in the order of the file, (z, y, x)."""
+    return in_file_order(volume).array
+
+
 def affine_of(volume: Volume) -> NDArray[np.float64]:
-    """Voxel (x, y, z) to position in nibabel's frame."""
+    """Voxel (x, y, z) of the file to position in nibabel's frame."""
+    volume = in_file_order(volume)
     axes = (volume.direction * volume.spacing)[:, ::-1]
     return np.diag([-1, -1, 1, 1]) @ np.vstack([np.column_stack([axes, volume.origin]), [0, 0, 0, 1]])
 
@@ -104,9 +111,9 @@ def test_nifti_2(tmp_path: Path, ending: str, order: str, dtype: str) -> None:
     nib.save(image, tmp_path / f"scan{ending}")
     volume = read_volume(tmp_path / f"scan{ending}")
     assert volume.array.dtype == dtype
-    np.testing.assert_array_equal(volume.array, grey_values())
+    np.testing.assert_array_equal(stored(volume), grey_values())
     np.testing.assert_allclose(affine_of(volume), oblique(), atol=1e-5)
-    write_labels(tmp_path / "labels.nii.gz", painted(), volume)
+    write_labels(tmp_path / "labels.nii.gz", volume.to_file.inverse.apply(painted()), volume)
     written = nib.load(tmp_path / "labels.nii.gz")
     assert isinstance(written, nib.Nifti1Image)
     assert (written.header["qform_code"], written.header["sform_code"]) == (1, 2)
@@ -119,7 +126,7 @@ def test_nifti_2_with_scaled_values(tmp_path: Path) -> None:
     data = bytearray((tmp_path / "scan.nii").read_bytes())
     struct.pack_into("<2d", data, 176, -0.5, 10)
     (tmp_path / "scan.nii").write_bytes(data)
-    np.testing.assert_allclose(read_volume(tmp_path / "scan.nii").array, 10 - 0.5 * grey_values())
+    np.testing.assert_allclose(stored(read_volume(tmp_path / "scan.nii")), 10 - 0.5 * grey_values())
 
 
 def test_nifti_2_with_a_long_side(tmp_path: Path) -> None:
@@ -142,7 +149,7 @@ def test_axes_in_any_order(tmp_path: Path, axes: str, kind: type[nib.Nifti1Image
     image = image.as_reoriented(nib.orientations.ornt_transform(nib.io_orientation(image.affine), to))
     nib.save(image, tmp_path / "scan.nii.gz")
     volume = read_volume(tmp_path / "scan.nii.gz")
-    np.testing.assert_array_equal(volume.array.T, np.asarray(image.dataobj))
+    np.testing.assert_array_equal(stored(volume).T, np.asarray(image.dataobj))
     np.testing.assert_allclose(affine_of(volume), image.affine, atol=1e-4)
 
 
@@ -220,7 +227,7 @@ def test_a_sheared_place_beside_a_straight_one(tmp_path: Path) -> None:
 
 def test_a_fourth_axis_of_one_volume(tmp_path: Path) -> None:
     nib.save(nib.Nifti1Image(grey_values().T[..., np.newaxis], oblique()), tmp_path / "scan.nii")
-    np.testing.assert_array_equal(read_volume(tmp_path / "scan.nii").array, grey_values())
+    np.testing.assert_array_equal(stored(read_volume(tmp_path / "scan.nii")), grey_values())
 
 
 @pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
@@ -239,9 +246,9 @@ def test_a_volume_of_four_dimensions(
     nib.save(image, path)
     for frame, array in enumerate(volumes):
         scan = read_volume(path, frame=frame)
-        np.testing.assert_array_equal(scan.array, array)
+        np.testing.assert_array_equal(stored(scan), array)
         np.testing.assert_allclose(affine_of(scan), oblique(), atol=1e-5)
-        write_labels(tmp_path / "labels.nii.gz", painted(), scan)
+        write_labels(tmp_path / "labels.nii.gz", scan.to_file.inverse.apply(painted()), scan)
         written = nib.load(tmp_path / "labels.nii.gz")
         assert written.header["dim"].tolist() == [3, 4, 5, 6, 1, 1, 1, 1]
         np.testing.assert_array_equal(np.asarray(written.dataobj).T, painted())
@@ -253,7 +260,7 @@ def test_the_volumes_beside_the_chosen_one_may_hold_anything(tmp_path: Path) -> 
     volumes = np.stack([grey_values(), grey_values()]).astype(np.float32)
     volumes[1, 2, 3, 1] = np.nan
     path = save(tmp_path / "scan.nii", volumes)
-    np.testing.assert_array_equal(read_volume(path, frame=0).array, grey_values())
+    np.testing.assert_array_equal(stored(read_volume(path, frame=0)), grey_values())
     with pytest.raises(InputError, match="holds 1 values that are NaN or infinite"):
         read_volume(path, frame=1)
 
@@ -261,7 +268,7 @@ def test_the_volumes_beside_the_chosen_one_may_hold_anything(tmp_path: Path) -> 
 def test_of_many_volumes_only_one_must_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = save(tmp_path / "scan.nii.gz", np.stack([grey_values()] * 9))
     monkeypatch.setattr(image_files, "LARGEST", grey_values().nbytes)
-    np.testing.assert_array_equal(read_volume(path, frame=8).array, grey_values())
+    np.testing.assert_array_equal(stored(read_volume(path, frame=8)), grey_values())
     monkeypatch.setattr(image_files, "LARGEST", grey_values().nbytes - 1)
     with pytest.raises(InputError, match="at most"):
         read_volume(path, frame=8)
@@ -315,9 +322,9 @@ def test_what_is_said_to_straighten_a_sheared_nifti_does(tmp_path: Path) -> None
     scan = read_volume(tmp_path / "straight.nii")
     np.testing.assert_allclose(scan.spacing, (1, 1, 1))
     # Grey values that rise evenly with the position still do, wherever there was something to interpolate.
-    inside = affine_of(scan) @ [7, 8, 7, 1]
+    inside = affine_of(scan) @ [7, 8, 7, 1]  # voxel (x, y, z) of the file
     there = np.linalg.solve(sheared, inside)[:3]
-    assert scan.array[7, 8, 7] == pytest.approx(there @ [5, 3, 10], abs=0.05)
+    assert stored(scan)[7, 8, 7] == pytest.approx(there @ [5, 3, 10], abs=0.05)
 
 
 HEADER_ENTRIES = [
@@ -368,7 +375,7 @@ def test_bytes_after_the_voxels_are_no_voxels(tmp_path: Path) -> None:
     path = save(tmp_path / "scan.nii", grey_values().astype(np.float32))
     with path.open("ab") as file:
         file.write(np.full(7, np.nan, np.float32).tobytes() + b"!")
-    np.testing.assert_array_equal(read_volume(path).array, grey_values())
+    np.testing.assert_array_equal(stored(read_volume(path)), grey_values())
 
 
 @pytest.mark.parametrize("ending", [".nii", ".nii.gz"])

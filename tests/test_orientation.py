@@ -1,10 +1,11 @@
-"""Turning a scan to the patient's axes, with SimpleITK's own as witness."""
+"""The order of a scan's axes, the patient's and the file's, with SimpleITK and nibabel as witnesses."""
 
 from __future__ import annotations
 
 from itertools import permutations, product
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -13,8 +14,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
-from napari_oneseg.io import read_volume
-from napari_oneseg.orientation import Orientation, reorient, shown
+from napari_oneseg.io import read_labels, read_volume, write_image, write_labels
+from napari_oneseg.orientation import (
+    Orientation,
+    file_grid,
+    file_slice,
+    in_file_order,
+    nearest_orientation,
+    reorient,
+)
 from napari_oneseg.volume import Volume
 
 SHAPE = (4, 3, 5)
@@ -50,11 +58,15 @@ def scans(draw: st.DrawFn) -> Volume:
 @settings(max_examples=150, deadline=None)
 @given(scans())
 def test_every_voxel_keeps_its_place(volume: Volume) -> None:
-    turned, orientation = shown(volume)
+    orientation = nearest_orientation(volume.direction)
+    turned = reorient(volume, orientation)
     np.testing.assert_allclose(positions(turned), positions(volume), atol=1e-9)
     assert np.shares_memory(turned.array, volume.array)
-    assert turned.header == {}
-    np.testing.assert_array_equal(orientation.to_source(turned.array), volume.array)
+    assert turned.header == volume.header
+    back = in_file_order(turned)
+    np.testing.assert_array_equal(back.array, volume.array)
+    np.testing.assert_allclose(positions(back), positions(volume), atol=1e-9)
+    assert (back.axis, back.to_file) == (volume.axis, Orientation())
     # The slices stay the slices, whatever axis they run along now.
     assert turned.n_slices == volume.n_slices
     assert orientation.axes[turned.axis] == volume.axis
@@ -63,7 +75,8 @@ def test_every_voxel_keeps_its_place(volume: Volume) -> None:
 @settings(max_examples=150, deadline=None)
 @given(scans())
 def test_each_patient_axis_is_followed_by_one_axis_in_its_sense(volume: Volume) -> None:
-    turned, orientation = shown(volume)
+    orientation = nearest_orientation(volume.direction)
+    turned = reorient(volume, orientation)
     assert sorted(orientation.axes) == [0, 1, 2]
     along = np.asarray(turned.direction)[(2, 1, 0), (0, 1, 2)]
     assert (along >= 0).all()
@@ -82,7 +95,7 @@ def test_it_agrees_with_simpleitk(volume: Volume) -> None:
     image.SetOrigin(volume.origin)
     image.SetDirection(direction[:, ::-1].ravel().tolist())
     expected = sitk.DICOMOrient(image, "LPS")
-    turned, _ = shown(volume)
+    turned = reorient(volume, nearest_orientation(volume.direction))
     np.testing.assert_array_equal(turned.array, sitk.GetArrayFromImage(expected))
     np.testing.assert_allclose(turned.spacing, expected.GetSpacing()[::-1], rtol=1e-12)
     np.testing.assert_allclose(turned.origin, expected.GetOrigin(), atol=1e-9)
@@ -91,37 +104,132 @@ def test_it_agrees_with_simpleitk(volume: Volume) -> None:
     )
 
 
-@pytest.mark.parametrize("orientation", ALL, ids=str)
-def test_there_and_back(orientation: Orientation) -> None:
+@pytest.mark.parametrize("way", ALL, ids=str)
+def test_there_and_back(way: Orientation) -> None:
     array = numbered()
-    there = orientation.to_shown(array)
-    assert there.shape == tuple(SHAPE[axis] for axis in orientation.axes)
-    np.testing.assert_array_equal(orientation.to_source(there), array)
-    other = numbered(there.shape)
-    np.testing.assert_array_equal(orientation.to_shown(orientation.to_source(other)), other)
+    there = way.apply(array)
+    assert there.shape == tuple(SHAPE[axis] for axis in way.axes)
+    np.testing.assert_array_equal(way.inverse.apply(there), array)
+    assert way.then(way.inverse) == way.inverse.then(way) == Orientation()
 
 
-@pytest.mark.parametrize("orientation", ALL, ids=str)
-def test_any_given_orientation_keeps_the_places(orientation: Orientation) -> None:
+@pytest.mark.parametrize("first", ALL, ids=str)
+def test_one_way_and_then_another_is_one_way(first: Orientation) -> None:
+    array = numbered()
+    for second in ALL:
+        np.testing.assert_array_equal(first.then(second).apply(array), second.apply(first.apply(array)))
+
+
+@pytest.mark.parametrize("way", ALL, ids=str)
+def test_any_given_way_keeps_the_places(way: Orientation) -> None:
     volume = Volume(numbered(), (7.5, 1.25, 0.8), (12.5, -40.25, 101.0), slice_axis=1)
-    turned = reorient(volume, orientation)
+    turned = reorient(volume, way)
     np.testing.assert_allclose(positions(turned), positions(volume), atol=1e-12)
     assert sorted(turned.spacing) == sorted(volume.spacing)
-    assert shown(turned)[0].axis == 1
+    assert way.axes[turned.axis] == 1
+    np.testing.assert_array_equal(turned.to_file.apply(turned.array), volume.array)
+    assert nearest_orientation(turned.direction) == turned.to_file
 
 
 def test_a_scan_that_lies_right_is_left_alone() -> None:
-    volume = Volume(numbered(), (7.5, 1.25, 0.8), (12.5, -40.25, 101.0))
-    turned, orientation = shown(volume)
-    assert orientation == Orientation()
-    assert turned.origin == volume.origin
-    np.testing.assert_array_equal(turned.direction, volume.direction)
+    assert nearest_orientation(Volume(numbered()).direction) == Orientation()
+
+
+# A scan as it is read and written: whatever the order of its file ----------------------------------------------------
+
+
+def file_in_order(path: Path, way: Orientation) -> Volume:
+    """Write a scan with its axes in a given order; return it in patient order."""
+    scan = Volume(numbered(), (7.5, 1.25, 0.8), (12.5 / 3, -40.25 / 7, 101.0 / 9))
+    stored = reorient(scan, way)
+    sitk.WriteImage(_image(stored), str(path))
+    return scan
+
+
+def _image(volume: Volume) -> sitk.Image:
+    image = sitk.GetImageFromArray(volume.array)
+    image.SetSpacing(volume.spacing[::-1])
+    image.SetOrigin(volume.origin)
+    image.SetDirection(np.asarray(volume.direction)[:, ::-1].ravel().tolist())
+    return image
+
+
+@pytest.mark.parametrize("way", ALL, ids=str)
+def test_a_file_is_read_in_patient_order(tmp_path: Path, way: Orientation) -> None:
+    scan = file_in_order(tmp_path / "scan.nii", way)
+    volume = read_volume(tmp_path / "scan.nii")
+    np.testing.assert_array_equal(volume.array, scan.array)
+    np.testing.assert_allclose(volume.origin, scan.origin, atol=1e-4)
+    np.testing.assert_allclose(volume.direction, scan.direction, atol=1e-6)
+    assert (volume.axis, volume.to_file) == (0, way)
+    for axis in range(3):
+        assert read_volume(tmp_path / "scan.nii", axis).axis == axis
+
+
+@pytest.mark.parametrize("way", ALL, ids=str)
+def test_a_slice_is_found_in_the_file_s_own_array(tmp_path: Path, way: Orientation) -> None:
+    file_in_order(tmp_path / "scan.nii", way)
+    data = np.asarray(nibabel.load(tmp_path / "scan.nii").dataobj)
+    for axis in range(3):
+        volume = read_volume(tmp_path / "scan.nii", axis)
+        for index, image in enumerate(volume.slices):
+            file_axis, file_index = file_slice(volume, index)
+            assert set(np.take(data, file_index, file_axis).ravel()) == set(image.ravel())
+
+
+@pytest.mark.parametrize("way", ALL, ids=str)
+def test_what_is_written_lies_in_the_order_of_the_file(tmp_path: Path, way: Orientation) -> None:
+    path = tmp_path / "scan.nii"
+    file_in_order(path, way)
+    volume = read_volume(path)
+    labels = (volume.array % 5).astype(np.uint8)
+    write_labels(tmp_path / "labels.nii", labels, volume)
+    np.testing.assert_array_equal(read_labels(tmp_path / "labels.nii", volume), labels)
+    scan, written = nibabel.load(path), nibabel.load(tmp_path / "labels.nii")
+    np.testing.assert_array_equal(np.asarray(written.dataobj), np.asarray(scan.dataobj) % 5)
+    assert path.read_bytes()[76:108] == (tmp_path / "labels.nii").read_bytes()[76:108], "pixdim"
+    assert path.read_bytes()[252:328] == (tmp_path / "labels.nii").read_bytes()[252:328], "qform and sform"
+    write_image(tmp_path / "map.nii", volume.array / 7, volume)
+    np.testing.assert_array_equal(
+        np.asarray(nibabel.load(tmp_path / "map.nii").dataobj), np.asarray(scan.dataobj, np.float32) / np.float32(7)
+    )
+
+
+@pytest.mark.parametrize("ending", [".nrrd", ".mha"])
+@pytest.mark.parametrize("way", ALL, ids=str)
+def test_the_grid_of_other_formats_is_the_file_s_to_the_last_bit(tmp_path: Path, way: Orientation, ending: str) -> None:
+    path, out = tmp_path / f"scan{ending}", tmp_path / f"labels{ending}"
+    file_in_order(path, way)
+    volume = read_volume(path)
+    write_labels(out, (volume.array % 5).astype(np.uint8), volume)
+    scan, written = sitk.ReadImage(str(path)), sitk.ReadImage(str(out))
+    assert written.GetSpacing() == scan.GetSpacing()
+    assert written.GetOrigin() == scan.GetOrigin()
+    assert written.GetDirection() == scan.GetDirection()
+    assert file_grid(volume).origin == scan.GetOrigin()
+
+
+def test_the_default_axis_is_chosen_in_patient_order(tmp_path: Path) -> None:
+    """A sagittal scan with voxels of one size: its file's first axis runs to the left, and axial slices are painted."""
+    scan = Volume(numbered((6, 7, 8)))
+    sitk.WriteImage(_image(reorient(scan, Orientation((2, 0, 1)))), str(tmp_path / "scan.nii"))
+    volume = read_volume(tmp_path / "scan.nii")
+    assert (volume.axis, volume.n_slices) == (0, 6)
+    assert file_slice(volume, 4) == (1, 4)
+
+
+def test_an_array_is_taken_as_it_is_given(tmp_path: Path) -> None:
+    upside_down = Volume(numbered(), (3.0, 1.0, 1.0), direction=np.eye(3)[:, ::-1] * (-1, 1, 1))
+    assert upside_down.to_file == Orientation()
+    assert file_slice(upside_down, 1) == (2, 1)
+    write_labels(tmp_path / "labels.nii", numbered().astype(np.uint8), upside_down)
+    written = np.asarray(nibabel.load(tmp_path / "labels.nii").dataobj)
+    np.testing.assert_array_equal(written.T, numbered().astype(np.uint8))
 
 
 def test_a_real_scan(data_dir: Path) -> None:
     path = data_dir / "chaos_mr_t2/dev/images/chaos_33.nii.gz"
     volume = read_volume(path)
-    turned, _ = shown(volume)
     expected = sitk.DICOMOrient(sitk.ReadImage(str(path)), "LPS")
-    np.testing.assert_array_equal(turned.array, sitk.GetArrayFromImage(expected))
-    np.testing.assert_allclose(turned.origin, expected.GetOrigin(), atol=1e-6)
+    np.testing.assert_array_equal(volume.array, sitk.GetArrayFromImage(expected))
+    np.testing.assert_allclose(volume.origin, expected.GetOrigin(), atol=1e-6)

@@ -3,9 +3,8 @@
 :func:`run_task` is all that a worker has to know, in a process on this computer or on another one of a cluster. A task
 and its outcome are plain values that can be sent; scans and labels are read and written by the worker itself.
 
-Scans are turned as the window shows them (:mod:`napari_oneseg.orientation`), so that suggested slices are those which
-the user will see, and the features that are kept on disk are those which the window will look for. Labels go back to
-the grid of the scan's file.
+Scans are read in the order in which the window shows them, so suggested slices are those which the user will see, and
+the features that are kept on disk are those which the window will look for.
 
 What is there and was made from the same scan, painting, weights and parameters by the same version is kept. That is
 told from a hash in the record beside each result. Labels that were made in the window, or changed since, are never
@@ -27,7 +26,7 @@ from typing import Any, Literal
 import numpy as np
 
 from napari_oneseg import __version__
-from napari_oneseg.batch_records import digest_of, export_entry, kept_labels, number_or_none, read_record, write_record
+from napari_oneseg.batch_records import digest_of, kept_labels, number_or_none, read_record, write_record
 from napari_oneseg.batch_session import is_propagated_from, propagated_path, save_propagated
 from napari_oneseg.checkpoint import load_weights
 from napari_oneseg.config import PropagationConfig, ScreeningConfig
@@ -37,10 +36,11 @@ from napari_oneseg.evaluation.metrics import OrganScore, score_labels
 from napari_oneseg.evaluation.protocols import CaseResult, slice_order_spacing
 from napari_oneseg.features.cache import user_cache
 from napari_oneseg.io import read_labels, read_volume, write_labels
-from napari_oneseg.orientation import Orientation, shown
-from napari_oneseg.provenance import propagation_record
+from napari_oneseg.planes import PLANES
+from napari_oneseg.provenance import export_record, file_place, propagation_record
 from napari_oneseg.session import OneSegSession, Propagation
-from napari_oneseg.session_file import SavedSession, load_record, load_session
+from napari_oneseg.session_file import load_record, load_session
+from napari_oneseg.session_order import in_scan_order
 from napari_oneseg.study import Study, StudyScan, mean_confidence
 from napari_oneseg.study_scans import SESSION_ENDING
 from napari_oneseg.volume import Annotation, Volume
@@ -106,6 +106,8 @@ class Outcome:
         ``made``, ``kept`` where it was there already, or ``failed``.
     values
         What the study is to keep: fields of :class:`~napari_oneseg.study.StudyScan`.
+    suggestions
+        Of the stage ``suggest``, where it was made now: each slice's index, and where it lies in the file.
     scores
         Of the stage ``evaluate``.
     problem
@@ -119,6 +121,7 @@ class Outcome:
     name: str
     status: Literal["made", "kept", "failed"]
     values: dict[str, Any] = field(default_factory=dict)
+    suggestions: tuple[dict[str, int], ...] = ()
     scores: CaseResult | None = None
     problem: str = ""
     remarks: tuple[str, ...] = ()
@@ -150,7 +153,7 @@ def _painted(study: Study, scan: StudyScan) -> Path | None:
     """Return what was painted on a scan: in the window, as it was left last, or else what the study lists."""
     # In another plane than the scan was taken in, the window adds the plane to the name.
     sessions = [study.results / f"{scan.name}{SESSION_ENDING}"]
-    sessions += [study.results / f"{scan.name} ({plane}){SESSION_ENDING}" for plane in ("axial", "coronal", "sagittal")]
+    sessions += [study.results / f"{scan.name} ({plane}){SESSION_ENDING}" for plane in PLANES]
     left = [path for path in sessions if path.exists() and _shows_work(path)]
     return max(left, key=lambda path: path.stat().st_mtime_ns) if left else scan.annotation
 
@@ -190,10 +193,11 @@ def _suggest(task: Task) -> Outcome:
     if made_from == task.suggested_from and not task.settings.anew:
         return Outcome(task.name, "kept")
     session = _session(task.settings)
-    volume, _ = shown(read_volume(task.path))
+    volume = read_volume(task.path)
     _open(session, volume)
     best = [int(suggestion.index) for suggestion in session.suggest_slices(top=SUGGESTIONS)]
-    return Outcome(task.name, "made", {"suggested": best, "suggested_from": made_from})
+    places = tuple({"index": index, **file_place(volume, index)} for index in best)
+    return Outcome(task.name, "made", {"suggested": best, "suggested_from": made_from}, places)
 
 
 def _propagate(task: Task) -> Outcome:
@@ -207,22 +211,21 @@ def _propagate(task: Task) -> Outcome:
     if kept is not None:
         return Outcome(task.name, "kept", kept)
     clock = time.perf_counter()
-    source = read_volume(task.path)
     session = _session(task.settings)
-    orientation, extras = _annotated(session, source, task.annotation)
+    extras = _open_annotated(session, task.path, task.annotation)
     slice_range = _chosen_range(extras)
     result = _propagated(session, slice_range)
     seconds = {"all": round(time.perf_counter() - clock, 3)}
     record = propagation_record(session, result, slice_range, session.state.direction, seconds)
     record["confidence"] = [number_or_none(score) for score in record["confidence"]]
-    record["export"] = export_entry(labels, source, session.volume, orientation)
+    record["export"] = export_record(labels.name, session.volume)
     values = _values(session, result)
     kept = kept_labels(labels, read_record(beside), made_from, anew)
     if kept is not None:  # the window, or another run, was faster
         return Outcome(task.name, "kept", kept)
     # First a record that says that the labels are being replaced, whatever may happen then.
     write_record(beside, record | {"made_from": "", "result": values})
-    write_labels(labels, orientation.to_source(session.volume.from_slices(result.labels)), source)
+    write_labels(labels, session.volume.from_slices(result.labels), session.volume)
     save_propagated(opened, session, extras, painting)
     write_record(beside, record | {"made_from": made_from, "result": values, "labels_sha256": digest_of(labels)})
     return Outcome(task.name, "made", values)
@@ -261,37 +264,29 @@ def _open(session: OneSegSession, volume: Volume) -> None:
     session.keep_features()
 
 
-def _annotated(session: OneSegSession, source: Volume, annotation: Path) -> tuple[Orientation, Mapping[str, Any]]:
-    """Open a scan with what was painted on it; return how it is turned, and what else its session says."""
+def _open_annotated(session: OneSegSession, path: Path, annotation: Path) -> Mapping[str, Any]:
+    """Open a scan with what was painted on it; return what else its session says."""
     if annotation.suffix == SESSION_ENDING:
         saved = load_session(annotation)
-        volume, orientation = _meant(source, saved)
+        volume = read_volume(path, saved.slice_axis)
+        saved = in_scan_order(saved, volume)
+        if saved.slice_axis not in (None, volume.axis):
+            volume = replace(volume, slice_axis=saved.slice_axis)
         _open(session, volume)
         session.restore(saved)
-        return orientation, saved.extras
-    volume, orientation = shown(source)
+        return saved.extras
+    volume = read_volume(path)
     # Before the features, which take far longer.
-    painted = Annotation.from_labels(volume.to_slices(orientation.to_shown(read_labels(annotation, source))))
+    painted = Annotation.from_labels(volume.to_slices(read_labels(annotation, volume)))
     _open(session, volume)
     session.set_annotation(painted)
-    return orientation, {}
+    return {}
 
 
 def _chosen_range(extras: Mapping[str, Any]) -> tuple[int, int] | None:
     """Return the first and the last slice to label, if the user has said which."""
     chosen = extras.get("range")
     return (int(chosen[0]), int(chosen[1])) if chosen else None
-
-
-def _meant(source: Volume, saved: SavedSession) -> tuple[Volume, Orientation]:
-    """Return the scan as a session has it: turned as the window shows it, or as it is in the file, in any plane."""
-    turned, orientation = shown(source)
-    ways = [(turned, orientation), (source, Orientation())]
-    ways += [
-        (replace(volume, slice_axis=axis), way) for volume, way in ways for axis in range(3) if axis != volume.axis
-    ]
-    # If none is the one, the session itself will say so.
-    return next((way for way in ways if way[0].content_hash == saved.scan), ways[0])
 
 
 def _propagated(session: OneSegSession, slice_range: tuple[int, int] | None) -> Propagation:

@@ -8,16 +8,11 @@ import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from napari_oneseg.errors import InputError, OutputError
 from napari_oneseg.files import replacing
-from napari_oneseg.orientation import Orientation
-from napari_oneseg.volume import Volume
 
 __all__ = [
     "digest_of",
-    "export_entry",
     "kept_labels",
     "make_folder",
     "number_or_none",
@@ -93,25 +88,6 @@ def digest_of(path: Path) -> str:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}; check the path.") from error
     return digest.hexdigest()
-
-
-def export_entry(labels: Path, source: Volume, volume: Volume, orientation: Orientation) -> dict[str, Any]:
-    """Say how the label file lies to the scan as it was shown, in the words of the window's exports.
-
-    Slices are counted along one axis of the scan as it was shown: the file's axis "shown_axes"[slice_axis], from its
-    end where "shown_flips" says so.
-    """
-    return {
-        "file": labels.name,
-        "scan_sha256": source.content_hash,
-        "shape": list(source.array.shape),
-        "spacing_mm": [float(step) for step in source.spacing],
-        "origin_mm": [float(place) for place in source.origin],
-        "direction": np.asarray(source.direction, float).tolist(),
-        "slice_axis": volume.axis,
-        "shown_axes": list(orientation.axes),
-        "shown_flips": list(orientation.flips),
-    }
 
 
 def number_or_none(value: float) -> float | None:

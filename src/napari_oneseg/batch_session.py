@@ -37,10 +37,10 @@ def save_propagated(path: Path, session: OneSegSession, extras: Mapping[str, Any
     path
         As of :func:`propagated_path`; an older file is replaced.
     session
-        On the scan turned as the window shows it.
+        The session.
     extras
-        What the session brought along, such as names of labels. The plane is added, and the slice to begin at: where
-        the user has left it, else the painted slice in the middle.
+        What the session brought along, such as names of labels. The slice to begin at is added: where the user has left
+        it, else the painted slice in the middle.
     painting
         :func:`~napari_oneseg.batch_records.digest_of` the file that the session was painted in.
 
@@ -51,7 +51,7 @@ def save_propagated(path: Path, session: OneSegSession, extras: Mapping[str, Any
     """
     painted = sorted(session.annotation.slices)
     begin = {"slice": painted[len(painted) // 2]} if painted else {}
-    kept = {**begin, **extras, "axis": session.volume.axis, _PAINTING: painting}
+    kept = {**begin, **extras, _PAINTING: painting}
     make_folder(path.parent)
     save_session(path, replace(session.snapshot(), extras=kept))
 

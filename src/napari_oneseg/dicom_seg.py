@@ -19,6 +19,7 @@ from napari_oneseg.dicom_file import mute_libraries
 from napari_oneseg.dicom_series import files_at
 from napari_oneseg.errors import InputError, OutputError
 from napari_oneseg.files import replacing
+from napari_oneseg.orientation import in_file_order
 from napari_oneseg.segment_codes import Segment, code_of, segments_of
 from napari_oneseg.volume import Volume, label_dtype
 
@@ -59,8 +60,8 @@ def write_dicom_seg(
     path
         The file, ending in ``.dcm``.
     labels
-        Shape (z, y, x), integers from 0 on, 0 = background; at most 65535 different ones. Slices that are missing in
-        the series, and were filled in, have no image to refer to; what lies on them is left out.
+        In the scan's order, shape (z, y, x), integers from 0 on, 0 = background; at most 65535 different ones. Slices
+        that are missing in the series, and were filled in, have no image to refer to; what lies on them is left out.
     volume
         The scan that the labels were made on, as :func:`~napari_oneseg.io.read_volume` read it from a DICOM series.
     source_files
@@ -83,6 +84,8 @@ def write_dicom_seg(
     if not path.parent.is_dir():
         raise OutputError(f"{path} cannot be written: the folder {path.parent} does not exist; create it first.")
     present = _present(labels, volume)
+    # The images lie along the file's first axis.
+    labels, volume = volume.to_file.apply(labels), in_file_order(volume)
     images = _images(_files(source_files), volume)
     # The narrowest type: highdicom looks at all voxels once for each segment.
     numbers: NDArray[np.unsignedinteger] = np.searchsorted([0, *present], labels).astype(label_dtype(len(present)))

@@ -26,6 +26,14 @@ from napari_oneseg.gdcm import quiet
 from napari_oneseg.image_files import CHOOSE_ONE, count_frames, read_image
 from napari_oneseg.image_formats import WRITABLE, known_ending, may_be_dicom
 from napari_oneseg.nifti import check_places, is_nifti, read_geometry, repeat_geometry
+from napari_oneseg.orientation import (
+    FILE_ORIGIN,
+    Grid,
+    Orientation,
+    file_grid,
+    in_file_order,
+    nearest_orientation,
+)
 from napari_oneseg.volume import Volume, label_dtype
 
 __all__ = [
@@ -57,7 +65,8 @@ def read_volume(
         A NIfTI, NRRD or MetaImage file (ending in one of :data:`~napari_oneseg.image_formats.READABLE`), a folder with
         DICOM files, or a multi-frame DICOM file. Slices are sorted by position.
     slice_axis
-        The axis of the slices, 0, 1 or 2 for z, y or x; by default the axis of the largest spacing.
+        The axis of the slices in patient order: 0 for axial slices, 1 for coronal, 2 for sagittal ones; by default the
+        axis of the largest spacing.
     series
         Which DICOM series, where the files make several: its key, as of :func:`list_series`, its UID, its number or its
         description.
@@ -67,8 +76,10 @@ def read_volume(
 
     Returns
     -------
-    The scan. Integer grey values keep their type; floats, and integers that the file scales, become float32. For a
-    NIfTI file ``header`` holds the entries that place its voxels in space, as the file has them.
+    The scan in patient order, its array a view: axis 0 runs to the head, axis 1 to the back and axis 2 to the patient's
+    left, each of an oblique scan taken for the nearest. ``to_file`` leads back to the order of the file, which nobody
+    else has to know of. Integer grey values keep their type; floats, and integers that the file scales, become float32.
+    For a NIfTI file ``header`` holds the entries that place its voxels in space, as the file has them.
 
     Raises
     ------
@@ -106,9 +117,9 @@ def read_volume_with_remarks(
     if np.issubdtype(array.dtype, np.floating):
         with np.errstate(over="ignore"):  # becomes infinite, which Volume reports
             array = array.astype(np.float32, copy=False)
-    spacing, origin, direction = _grid(image)
-    volume = Volume(array, spacing, origin, direction, slice_axis, read_geometry(path) if is_nifti(path) else {})
-    contradiction = check_places(volume)
+    header = read_geometry(path) if is_nifti(path) else {}
+    volume = _in_patient_order(array, _grid(image), slice_axis, header)
+    contradiction = check_places(in_file_order(volume)) if header else None
     return volume, () if contradiction is None else (contradiction,)
 
 
@@ -131,8 +142,8 @@ def read_labels(path: str | Path, volume: Volume) -> NDArray[np.unsignedinteger]
 
     Returns
     -------
-    Labels, shape (z, y, x), the smallest unsigned integer type that holds them. Whole numbers stored as floats count as
-    labels.
+    Labels in the scan's order, shape (z, y, x), the smallest unsigned integer type that holds them. Whole numbers
+    stored as floats count as labels.
 
     Raises
     ------
@@ -143,7 +154,7 @@ def read_labels(path: str | Path, volume: Volume) -> NDArray[np.unsignedinteger]
     """
     path = Path(path)
     image = read_image(path)
-    differences = _differences(image, volume)
+    differences = _differences(image, file_grid(volume))
     if differences:
         raise AnnotationError(
             f"{path.name} is not on the scan's grid: {'; '.join(differences)}. Open the scan that it was drawn on, or "
@@ -163,8 +174,8 @@ def read_labels(path: str | Path, volume: Volume) -> NDArray[np.unsignedinteger]
             f"{path.name} holds values from {low:g} to {high:g}; labels must lie between 0 (background) and 65535. "
             + ("Check that it is a label image and not a scan." if low < 0 else "Renumber the labels.")
         )
-    labels: NDArray[np.unsignedinteger] = array.astype(label_dtype(int(high)))
-    return labels
+    # Contiguous, because it may be painted on.
+    return np.ascontiguousarray(volume.to_file.inverse.apply(array), label_dtype(int(high)))
 
 
 def write_labels(
@@ -180,7 +191,7 @@ def write_labels(
     path
         The file, ending in one of :data:`WRITABLE`; ``.nii`` is the only one that is not compressed.
     labels
-        Shape (z, y, x), integers from 0 to 2^32 - 1.
+        In the scan's order, shape (z, y, x), integers from 0 to 2^32 - 1; they are turned to the order of its file.
     volume
         The scan that the labels were made on, as :func:`read_volume` returned it. Its ``header`` is repeated in a NIfTI
         file; a volume on another grid (cropped, resampled) must not keep the header of the file that it came from.
@@ -212,7 +223,7 @@ def write_image(path: str | Path, array: NDArray[np.floating[Any]], volume: Volu
     path
         The file, ending in one of :data:`WRITABLE`.
     array
-        Shape (z, y, x), finite real numbers.
+        In the scan's order, shape (z, y, x), finite real numbers.
     volume
         The scan that the map was made on.
 
@@ -240,29 +251,43 @@ def _read_dicom(path: Path, wanted: str | None, slice_axis: int | None) -> tuple
         others = "; ".join(f"{other}" for other in found if other is not series)
         remarks.append(f"Of the DICOM files in the folder, {series} is opened. Left out: {others}.")
     header = grid.header | {SERIES: series.uid}
-    return Volume(array, grid.spacing, grid.origin, grid.direction, slice_axis, header), tuple(remarks)
+    places = Grid(array.shape, grid.spacing, grid.origin, grid.direction)
+    return _in_patient_order(array, places, slice_axis, header), tuple(remarks)
 
 
-def _grid(image: sitk.Image) -> tuple[tuple[float, float, float], tuple[float, float, float], NDArray[np.float64]]:
-    """Return spacing, origin and direction in the order of the array's axes."""
+def _in_patient_order(
+    array: NDArray[np.generic], grid: Grid, slice_axis: int | None, header: Mapping[str, str]
+) -> Volume:
+    """Return what a file holds as a scan in patient order, with the way back."""
+    way = nearest_orientation(grid.direction)
+    turned = grid.turned(way)
+    if way != Orientation():
+        header = {**header, FILE_ORIGIN: " ".join(map(repr, grid.origin))}
+    return Volume(
+        way.apply(array), turned.spacing, turned.origin, turned.direction, slice_axis, header, to_file=way.inverse
+    )
+
+
+def _grid(image: sitk.Image) -> Grid:
+    """Return where an image's voxels lie, in the order of the array's axes."""
     x, y, z = image.GetSpacing()
-    return (z, y, x), tuple(image.GetOrigin()), np.array(image.GetDirection()).reshape(3, 3)[:, ::-1].copy()
+    direction = np.array(image.GetDirection()).reshape(3, 3)[:, ::-1].copy()
+    return Grid(image.GetSize()[::-1], (z, y, x), tuple(image.GetOrigin()), direction)
 
 
-def _differences(image: sitk.Image, volume: Volume) -> list[str]:
-    """Say in what an image's grid differs from a volume's, with both values; an empty list if they are the same."""
-    shape = image.GetSize()[::-1]
-    spacing, origin, direction = (np.asarray(part) for part in _grid(image))
-    wanted = np.asarray(volume.spacing), np.asarray(volume.origin), np.asarray(volume.direction)
+def _differences(image: sitk.Image, wanted: Grid) -> list[str]:
+    """Say in what an image's grid differs from another, with both values; an empty list if they are the same."""
+    grid = _grid(image)
     found = []
-    if shape != volume.array.shape:
-        found.append(f"shape {_numbers(shape)} instead of {_numbers(volume.array.shape)} (z, y, x)")
-    if (np.abs(spacing - wanted[0]) > _SPACING_TOLERANCE * wanted[0]).any():
-        found.append(f"spacing {_numbers(spacing)} instead of {_numbers(wanted[0])} mm (z, y, x)")
-    if np.abs(origin - wanted[1]).max() > _ORIGIN_TOLERANCE * min(volume.spacing):
-        found.append(f"origin {_numbers(origin)} instead of {_numbers(wanted[1])} mm")
-    if np.abs(direction - wanted[2]).max() > _DIRECTION_TOLERANCE:
-        found.append(f"axes {_numbers(direction.T.ravel())} instead of {_numbers(wanted[2].T.ravel())} (z, y, x)")
+    if grid.shape != wanted.shape:
+        found.append(f"shape {_numbers(grid.shape)} instead of {_numbers(wanted.shape)} (z, y, x)")
+    if (np.abs(np.subtract(grid.spacing, wanted.spacing)) > np.multiply(_SPACING_TOLERANCE, wanted.spacing)).any():
+        found.append(f"spacing {_numbers(grid.spacing)} instead of {_numbers(wanted.spacing)} mm (z, y, x)")
+    if np.abs(np.subtract(grid.origin, wanted.origin)).max() > _ORIGIN_TOLERANCE * min(wanted.spacing):
+        found.append(f"origin {_numbers(grid.origin)} instead of {_numbers(wanted.origin)} mm")
+    if np.abs(grid.direction - wanted.direction).max() > _DIRECTION_TOLERANCE:
+        axes, others = grid.direction.T.ravel(), wanted.direction.T.ravel()
+        found.append(f"axes {_numbers(axes)} instead of {_numbers(others)} (z, y, x)")
     return found
 
 
@@ -284,8 +309,9 @@ def _write(path: Path, array: NDArray[Any], volume: Volume, entries: Mapping[str
         # A folder, because an intermediate file may be needed: it goes as a whole, whatever happens.
         with scratch_folder(path.parent) as folder:
             part = folder / f"part{suffix}"
-            _write_file(part, array, volume, entries)
-            problem = _problem_of_written(part, array, volume)
+            turned, grid = volume.to_file.apply(array), file_grid(volume)
+            _write_file(part, turned, grid, volume.header, entries)
+            problem = _problem_of_written(part, turned, grid)
             if problem is None:
                 settle(part)
                 part.replace(path)
@@ -300,11 +326,13 @@ def _write(path: Path, array: NDArray[Any], volume: Volume, entries: Mapping[str
         raise OutputError(f"{path} was not written: {problem}.")
 
 
-def _write_file(path: Path, array: NDArray[Any], volume: Volume, entries: Mapping[str, str]) -> None:
+def _write_file(
+    path: Path, array: NDArray[Any], grid: Grid, header: Mapping[str, str], entries: Mapping[str, str]
+) -> None:
     image = sitk.GetImageFromArray(array)
-    image.SetSpacing(tuple(map(float, volume.spacing[::-1])))
-    image.SetOrigin(tuple(map(float, volume.origin)))
-    image.SetDirection(np.asarray(volume.direction, dtype=float)[:, ::-1].ravel().tolist())
+    image.SetSpacing(grid.spacing[::-1])
+    image.SetOrigin(grid.origin)
+    image.SetDirection(grid.direction[:, ::-1].ravel().tolist())
     for key, value in entries.items() if path.suffix == ".nrrd" else ():
         image.SetMetaData(key, value)
     with quiet():
@@ -313,7 +341,7 @@ def _write_file(path: Path, array: NDArray[Any], volume: Volume, entries: Mappin
             return
         plain = path.with_name("plain.nii")
         sitk.WriteImage(image, str(plain))
-    repeat_geometry(plain, volume.header)
+    repeat_geometry(plain, header)
     if path.suffix == ".nii":
         plain.rename(path)
         return
@@ -322,10 +350,10 @@ def _write_file(path: Path, array: NDArray[Any], volume: Volume, entries: Mappin
         shutil.copyfileobj(source, target, 1 << 20)
 
 
-def _problem_of_written(path: Path, array: NDArray[Any], volume: Volume) -> str | None:
+def _problem_of_written(path: Path, array: NDArray[Any], grid: Grid) -> str | None:
     """Read back what was written, and say in what it differs from what was meant."""
     image = read_image(path)
-    differences = _differences(image, volume)
+    differences = _differences(image, grid)
     if differences:
         return f"the header kept with the scan is not that of its grid: {'; '.join(differences)}"
     if not np.array_equal(sitk.GetArrayFromImage(image), array):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,6 @@ from napari_oneseg.dicom_pixels import read_grey_values
 from napari_oneseg.errors import InputError
 from napari_oneseg.image_files import read_frames
 from napari_oneseg.io import Series, count_frames, is_dicom, list_series, read_volume
-from napari_oneseg.orientation import shown
 from napari_oneseg.volume import Volume
 from napari_oneseg.windows import CT_WINDOWS, Window, default_window
 
@@ -106,7 +105,7 @@ def _of_frames(path: Path) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     for number, array in enumerate(read_frames(path)):
         try:
             first = first or read_volume(path, frame=number)
-            volume = shown(Volume(array, first.spacing, first.origin, first.direction, first.slice_axis))[0]
+            volume = replace(first, array=first.to_file.inverse.apply(array))
         except InputError:  # an empty volume, for instance, beside others
             continue
         yield number, _picture(volume.slices[volume.n_slices // 2], volume.in_plane_spacing, default_window(volume))

@@ -12,10 +12,13 @@ import numpy as np
 from napari_oneseg import __version__
 from napari_oneseg.config import Direction
 from napari_oneseg.device import describe_device
+from napari_oneseg.orientation import file_grid, file_slice
+from napari_oneseg.planes import plane_name
 from napari_oneseg.screening import checked_range
 from napari_oneseg.session import OneSegSession, Propagation
+from napari_oneseg.volume import Volume
 
-__all__ = ["propagation_record", "software_versions"]
+__all__ = ["export_record", "file_place", "propagation_record", "scan_record", "software_versions"]
 
 # Whatever the result, or the way it is shown, depends on.
 _PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "SimpleITK", "napari")
@@ -33,6 +36,54 @@ def software_versions() -> dict[str, str | None]:
         except PackageNotFoundError:
             versions[package] = None
     return versions
+
+
+def scan_record(volume: Volume) -> dict[str, Any]:
+    """Describe a scan, and how its slices are counted: in the scan's order, and in the array of its file.
+
+    Returns
+    -------
+    Plain values for JSON. ``file_axis`` is the axis of the file's array ``data[i, j, k]`` that the slices follow each
+    other along, and ``file_index`` lists for each slice its index there, all counted from 0.
+    """
+    places = [file_slice(volume, index) for index in range(volume.n_slices)]
+    return {
+        "sha256": volume.content_hash,
+        "shape": list(volume.array.shape),
+        "spacing_mm": [float(step) for step in volume.spacing],
+        "slice_axis": volume.axis,
+        "plane": plane_name(volume.direction, volume.axis),
+        "slices": volume.n_slices,
+        "file_axis": places[0][0],
+        "file_index": [index for _, index in places],
+    }
+
+
+def file_place(volume: Volume, index: int) -> dict[str, int]:
+    """Return what goes beside a slice's number in JSON: see :func:`~napari_oneseg.orientation.file_slice`."""
+    axis, place = file_slice(volume, index)
+    return {"file_axis": axis, "file_index": place}
+
+
+def export_record(name: str, volume: Volume) -> dict[str, Any]:
+    """Describe a label file: its grid, in the order (z, y, x) of the file's own array, and the scan that it belongs to.
+
+    Parameters
+    ----------
+    name
+        Of the label file.
+    volume
+        The scan.
+    """
+    grid = file_grid(volume)
+    return {
+        "file": name,
+        "scan_sha256": volume.content_hash,
+        "shape": list(grid.shape),
+        "spacing_mm": list(grid.spacing),
+        "origin_mm": list(grid.origin),
+        "direction": grid.direction.tolist(),
+    }
 
 
 def propagation_record(
@@ -61,13 +112,7 @@ def propagation_record(
     annotation = session.annotation
     confidence = [round(float(score), 4) for score in result.slice_confidence]
     return {
-        "scan": {
-            "sha256": volume.content_hash,
-            "shape": list(volume.array.shape),
-            "spacing_mm": [float(step) for step in volume.spacing],
-            "slice_axis": volume.axis,
-            "slices": volume.n_slices,
-        },
+        "scan": scan_record(volume),
         "painted": sorted(annotation.slices),
         "complete": sorted(annotation.complete),
         "parameters": {

@@ -26,6 +26,7 @@ from napari_oneseg.scan_features import Progress, ScanFeatures
 from napari_oneseg.screening import NextSlice, SliceSuggestion, locate, rank_next, rank_slices
 from napari_oneseg.session_file import SavedSession, load_session, save_session
 from napari_oneseg.session_job import PropagationJob, joined, protecting, renewal, staying
+from napari_oneseg.session_order import in_scan_order
 from napari_oneseg.session_result import Propagation, all_labels, present_result
 from napari_oneseg.session_state import History, SessionState
 from napari_oneseg.slice_range import checked_range
@@ -452,7 +453,12 @@ class OneSegSession:
     def snapshot(self) -> SavedSession:
         """Return everything that was made on this scan, as it is now: what a file holds."""
         return SavedSession(
-            self.volume.content_hash, self.weights.sha256, self.propagation, self.screening, self._state
+            self.volume.content_hash,
+            self.weights.sha256,
+            self.propagation,
+            self.screening,
+            self._state,
+            slice_axis=self.volume.axis,
         )
 
     def resume(self, path: str | os.PathLike[str]) -> None:
@@ -470,7 +476,7 @@ class OneSegSession:
 
     def restore(self, saved: SavedSession) -> None:
         """Take up what :meth:`snapshot` has given, on the scan that is open; raises like :meth:`resume`."""
-        state = saved.state_on(self.volume, self.weights.sha256)
+        state = in_scan_order(saved, self.volume).state_on(self.volume, self.weights.sha256)
         self.propagation, self.screening = saved.propagation, saved.screening
         if self.has_work:  # what was made since is one step back
             self._history.push(state, "resuming")

@@ -59,7 +59,7 @@ class SavedSession:
     Attributes
     ----------
     scan
-        Content hash of the scan.
+        Content hash of the scan in the order in which it was painted: the patient's.
     weights
         SHA-256 of the weights file.
     propagation, screening
@@ -68,6 +68,9 @@ class SavedSession:
         What was made.
     extras
         Plain values for JSON that are kept along, such as the names and colours of the labels.
+    slice_axis
+        The axis that the slices follow each other along; None where the file does not say so, because it was made
+        before there was one order of slices (:mod:`napari_oneseg.session_order`).
     """
 
     scan: str
@@ -76,6 +79,7 @@ class SavedSession:
     screening: ScreeningConfig
     state: SessionState
     extras: Mapping[str, Any] = field(default_factory=dict)
+    slice_axis: int | None = None
 
     def state_on(self, volume: Volume, weights: str) -> SessionState:
         """Return what was made, for a scan and the weights that are used now.
@@ -94,8 +98,9 @@ class SavedSession:
         """
         if self.scan != volume.content_hash:
             raise SessionError(
-                "The session file belongs to another scan, or to another slice axis of this one. "
-                "Open the scan it was made on."
+                "The session file belongs to another scan, or to another slice axis of this one"
+                f"{'' if self.slice_axis is None else f' (it was made along axis {self.slice_axis})'}. Open the scan "
+                "it was made on."
             )
         rows, columns = volume.slices.shape[1:]
         if not self.state.fits(volume.n_slices, (rows, columns)):
@@ -132,6 +137,7 @@ def save_session(path: str | os.PathLike[str], session: SavedSession) -> None:
         "stale": sorted(state.stale),
         "outdated": None if state.outdated is None else sorted(state.outdated),
         "direction": state.direction,
+        "slice_axis": session.slice_axis,
         "extras": dict(session.extras),
     }
     arrays = {
@@ -260,6 +266,7 @@ def _assembled(meta: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> SavedSe
         ),
         # Files of before there were any have none.
         extras=meta.get("extras", {}),
+        slice_axis=meta.get("slice_axis"),
     )
 
 
@@ -290,6 +297,7 @@ def _check_slices(meta: dict[str, Any], claims: Mapping[str, _Claim]) -> None:
         and all(isinstance(label, int) and label > 0 for label in meta.get("outdated") or ())
         and meta["direction"] in get_args(Direction)
         and isinstance(meta.get("extras", {}), dict)
+        and meta.get("slice_axis") in (None, 0, 1, 2)
     )
     if not sound:
         raise ValueError("its slices contradict each other")

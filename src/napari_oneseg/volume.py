@@ -1,7 +1,9 @@
 """The scan and what was painted on it, as plain numpy: no files, no torch, no viewer.
 
-Arrays are ordered (z, y, x), the order in which a file's voxels lie in memory, and spacing follows the same order.
-*Slices* run along ``Volume.slice_axis``; an array "in slice order" has that axis first: (n, rows, columns).
+Arrays are ordered (z, y, x), and spacing follows the same order. A scan that was read from a file is in *patient
+order*: z runs to the head, y to the back and x to the patient's left, each as closely as the scan allows, however the
+file stores its voxels (:mod:`napari_oneseg.orientation`). *Slices* run along ``Volume.slice_axis``; an array "in slice
+order" has that axis first: (n, rows, columns).
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_oneseg.errors import AnnotationError, InputError
+from napari_oneseg.orientation import Orientation
 
 __all__ = ["Annotation", "Volume", "label_dtype", "painted_image", "through_plane_axis"]
 
@@ -32,7 +35,7 @@ SHEARED = (
 def through_plane_axis(spacing: tuple[float, float, float]) -> int:
     """Return the array axis along which a scan was most likely acquired slice by slice.
 
-    That is the axis of the largest spacing; axis 0, the slowest in the file, where the voxels are isotropic to 1 %.
+    That is the axis of the largest spacing; axis 0, of axial slices, where the voxels are isotropic to 1 %.
 
     Parameters
     ----------
@@ -67,6 +70,9 @@ class Volume:
         The axis along which the slices run; by default :func:`through_plane_axis`.
     header
         Entries of the source file's header that a label file on the same grid must repeat.
+    to_file
+        The way from the order of this array's axes to that of the file it was read from; labels go that way when they
+        are written. An array that comes from no file is taken as it is given.
 
     Raises
     ------
@@ -80,6 +86,7 @@ class Volume:
     direction: NDArray[np.float64] = field(default_factory=np.eye(3)[:, ::-1].copy)
     slice_axis: int | None = None
     header: Mapping[str, str] = field(default_factory=dict)
+    to_file: Orientation = field(default_factory=Orientation)
 
     def __post_init__(self) -> None:
         _check_scan(self.array)

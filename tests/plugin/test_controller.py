@@ -110,11 +110,11 @@ def test_paint_propagate_check_accept_export(tmp_path: Path) -> None:
     scan = controller.scan
     assert scan is not None
     written = np.asarray(nibabel.load(tmp_path / "out.nii.gz").dataobj).transpose(2, 1, 0)
-    np.testing.assert_array_equal(written, scan.orientation.to_source(screen.labels))
+    np.testing.assert_array_equal(written, scan.shown.to_file.apply(screen.labels))
     record = json.loads((tmp_path / "out.json").read_text())
     assert record["accepted"] == [index]
     assert record["labels"]["1"]["name"] == "Liver"
-    assert record["scan"]["source_sha256"] == scan.source.content_hash
+    assert record["scan"]["sha256"] == scan.shown.content_hash
 
 
 def test_without_a_range_the_default_one_counts() -> None:

@@ -35,9 +35,9 @@ def test_the_demonstration_takes_the_painted_slice_and_carries_it_on(
     layer, scan = widget.painter.layer, widget.controller.scan
     assert layer is not None
     assert scan is not None
-    source = scan.source.to_slices(scan.orientation.to_source(layer.data))
-    np.testing.assert_array_equal(source[17], truth[17])
-    assert source.any((1, 2)).sum() > 1
+    shown = scan.shown.to_slices(layer.data)
+    np.testing.assert_array_equal(shown[17], truth[17])
+    assert shown.any((1, 2)).sum() > 1
     assert widget.controller.book.style(1).name == sample.names[1]
     assert not widget.saver.enabled
     widget.shut_down()

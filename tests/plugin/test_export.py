@@ -6,6 +6,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pydicom
 import pytest
@@ -13,11 +14,11 @@ import SimpleITK
 from napari.layers import Image
 
 from napari_oneseg.errors import InputError, OutputError
-from napari_oneseg.io import read_volume
-from napari_oneseg.orientation import shown
+from napari_oneseg.io import read_labels, read_volume
 from napari_oneseg.plugin import export
 from napari_oneseg.plugin.export import export_labels, is_dicom, propose_export_path, record_path
 from napari_oneseg.plugin.scan_layer import OpenScan, describe_layer, open_snapshot, scan_layer_data, stamp_of
+from napari_oneseg.provenance import scan_record
 from tests.dicom_files import grey, put_pixels, save_series
 from tests.plugin.layer_fixtures import DIRECTIONS, same_grid, save_scan
 
@@ -33,8 +34,7 @@ RECORD = {
 @pytest.fixture(params=["oblique sagittal", "upside down"])
 def scan(tmp_path: Path, request: pytest.FixtureRequest) -> OpenScan:
     path = save_scan(tmp_path / "scan.nii.gz", DIRECTIONS[request.param])
-    source = read_volume(path)
-    return OpenScan(source, *shown(source), name="scan", path=path, stamp=stamp_of(path))
+    return OpenScan(read_volume(path), name="scan", path=path, stamp=stamp_of(path))
 
 
 def labels_on(scan: OpenScan) -> np.ndarray:
@@ -49,7 +49,7 @@ def test_labels_and_record(scan: OpenScan, tmp_path: Path) -> None:
     out = tmp_path / "result.nii.gz"
     export_labels(out, labels_on(scan), scan, RECORD)
     same_grid(out, tmp_path / "scan.nii.gz")
-    np.testing.assert_array_equal(scan.orientation.to_shown(read_volume(out).array), labels_on(scan))
+    np.testing.assert_array_equal(read_labels(out, scan.shown), labels_on(scan))
 
     record = json.loads((tmp_path / "result.json").read_text())
     assert record["painted"] == [2]
@@ -61,21 +61,17 @@ def test_labels_and_record(scan: OpenScan, tmp_path: Path) -> None:
     }
     assert record["export"]["file"] == "result.nii.gz"
     assert record["export"]["shape"] == [6, 5, 4]
-    assert record["export"]["scan_sha256"] == scan.source.content_hash
+    assert record["export"]["scan_sha256"] == scan.shown.content_hash
     assert str(tmp_path) not in json.dumps(record), "the record names no folder"
 
 
 def test_the_record_says_where_its_slices_are_in_the_file(scan: OpenScan, tmp_path: Path) -> None:
     out = tmp_path / "result.nii.gz"
-    export_labels(out, labels_on(scan), scan, RECORD)
+    export_labels(out, labels_on(scan), scan, RECORD | {"scan": scan_record(scan.shown)})
     record = json.loads((tmp_path / "result.json").read_text())
-    entry = record["export"]
-    axis = entry["shown_axes"][entry["slice_axis"]]
-    file = np.moveaxis(read_volume(out).array, axis, 0)
-    if entry["shown_flips"][entry["slice_axis"]]:
-        file = file[::-1]
-    held = np.flatnonzero((file == 1).any(axis=(1, 2)))
-    assert [held[0], held[-1]] == record["labels"]["1"]["slices"]
+    data = np.asarray(nibabel.load(out).dataobj)
+    first, last = (record["scan"]["file_index"][index] for index in record["labels"]["1"]["slices"])
+    assert sorted(np.unique(np.nonzero(data == 1)[record["scan"]["file_axis"]])) == sorted([first, last])
 
 
 def test_an_older_pair_stays_whole_if_the_labels_cannot_be_written(
@@ -111,11 +107,11 @@ def test_a_record_that_cannot_be_written_leaves_no_labels(scan: OpenScan, tmp_pa
 
 def test_the_proposed_name(scan: OpenScan, tmp_path: Path) -> None:
     assert propose_export_path(scan) == tmp_path / "scan_labels.nii.gz"
-    series = OpenScan(scan.source, scan.shown, scan.orientation, "scan", tmp_path / "series.1")
+    series = OpenScan(scan.shown, "scan", tmp_path / "series.1")
     assert propose_export_path(series) == tmp_path / "series.1_labels.nii.gz"
-    no_file = OpenScan(scan.source, scan.shown, scan.orientation, "My scan: 1/2 [1]")
+    no_file = OpenScan(scan.shown, "My scan: 1/2 [1]")
     assert propose_export_path(no_file) == Path.home() / "My_scan_1_2_1_labels.nii.gz"
-    nameless = OpenScan(scan.source, scan.shown, scan.orientation, "../..")
+    nameless = OpenScan(scan.shown, "../..")
     assert propose_export_path(nameless) == Path.home() / "scan_labels.nii.gz"
 
 
@@ -148,7 +144,7 @@ def test_an_nrrd_names_its_labels_as_slicer_reads_them(scan: OpenScan, tmp_path:
     image = SimpleITK.ReadImage(str(tmp_path / "out.seg.nrrd"))
     assert image.GetMetaData("Segment0_Name") == "Liver"
     assert image.GetMetaData("Segment0_LabelValue") == "1"
-    np.testing.assert_array_equal(SimpleITK.GetArrayFromImage(image), scan.orientation.to_source(labels_on(scan)))
+    np.testing.assert_array_equal(SimpleITK.GetArrayFromImage(image), scan.shown.to_file.apply(labels_on(scan)))
 
 
 # A scan that is not as it was ------------------------------------------------------------------------------------
@@ -176,13 +172,13 @@ def test_labels_lie_on_the_scan_as_it_was_opened(scan: OpenScan, tmp_path: Path,
     if what == "damaged":
         scan.path.write_bytes(kept.read_bytes()[:50])
     elif what != "deleted":
-        direction = np.asarray(scan.source.direction)[:, ::-1] if what == "replaced" else DIRECTIONS["coronal"]
+        direction = np.asarray(scan.shown.direction)[:, ::-1] if what == "replaced" else DIRECTIONS["coronal"]
         save_scan(scan.path, direction, other_values())
     out = tmp_path / "result.nii.gz"
     with pytest.warns(UserWarning, match=r"scan\.nii\.gz was changed, replaced or removed after it was opened"):
         export_labels(out, labels_on(scan), scan, RECORD)
     same_grid(out, kept)
-    np.testing.assert_array_equal(scan.orientation.to_shown(read_volume(out).array), labels_on(scan))
+    np.testing.assert_array_equal(read_labels(out, scan.shown), labels_on(scan))
 
 
 def test_a_scan_that_was_only_copied_again_is_the_same(scan: OpenScan, tmp_path: Path) -> None:

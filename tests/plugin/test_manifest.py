@@ -43,7 +43,7 @@ def test_the_sample_opens_with_its_geometry(
         assert isinstance(layer, Image)
         np.testing.assert_array_equal(layer.data, expected.volume.array)
         assert tuple(layer.contrast_limits) == (-160, 240)
-        assert scan_of_layer(layer).source is expected.volume
+        assert scan_of_layer(layer).shown is expected.volume
     assert isinstance(painted, Labels)
     (index,) = np.flatnonzero(painted.data.any(axis=(1, 2)))
     np.testing.assert_array_equal(painted.data[index], expected.labels[index])

@@ -183,7 +183,7 @@ class Monkey:
             assert self.widget.view.messages.text.text().startswith("Wait"), " ".join(self.log)
             return
         written = np.asarray(nibabel.load(path).dataobj).transpose(2, 1, 0)
-        assert np.array_equal(written, controller.scan.orientation.to_source(layer.data)), " ".join(self.log)
+        assert np.array_equal(written, controller.scan.shown.to_file.apply(layer.data)), " ".join(self.log)
 
     def remove_labels(self) -> None:
         layer = self.layer()

@@ -102,14 +102,14 @@ def chunks_read(monkeypatch: pytest.MonkeyPatch) -> set[str]:
 def test_an_array_is_a_scan_whose_pixels_are_taken_for_mm(viewer: ViewerModel, tmp_path: Path, version: int) -> None:
     scan = scan_of_layer(opened(viewer, plain(tmp_path / "scan.zarr", version)))
     np.testing.assert_array_equal(scan.shown.array, ARRAY)
-    assert (scan.name, scan.source.spacing) == ("scan", PIXELS)
+    assert (scan.name, scan.shown.spacing) == ("scan", PIXELS)
     assert scan.note == "The layer is loaded whole: 10 x 32 x 40 voxels, 0.0 MB."
 
 
 def test_a_scale_that_the_user_gives_is_used(viewer: ViewerModel, tmp_path: Path) -> None:
     """As formats.md says, for an array that does not tell its voxel size."""
     (layer,) = viewer.open(plain(tmp_path / "scan.zarr"), plugin="napari", scale=SPACING)
-    assert scan_of_layer(layer).source.spacing == SPACING
+    assert scan_of_layer(layer).shown.spacing == SPACING
 
 
 def test_nothing_is_loaded_before_it_is_opened(
@@ -134,8 +134,8 @@ def test_the_voxel_size_arrives(viewer: ViewerModel, tmp_path: Path, reader: str
     layer = opened(viewer, ome(tmp_path / "scan.zarr", version, unit), reader)
     scan = scan_of_layer(layer)
     np.testing.assert_array_equal(scan.shown.array, ARRAY)
-    assert scan.source.spacing == pytest.approx(SPACING)
-    assert scan.source.origin == pytest.approx((0, 0, 0))
+    assert scan.shown.spacing == pytest.approx(SPACING)
+    assert scan.shown.origin == pytest.approx((0, 0, 0))
     taken = "The voxel size is taken from the OME-Zarr folder: 3 x 1 x 0.5 mm (z, y, x)."
     assert scan.note.endswith(taken) == (reader == "napari")
 
@@ -147,7 +147,7 @@ def test_one_time_point_and_one_channel_are_left_aside(
 ) -> None:
     scan = scan_of_layer(opened(viewer, ome(tmp_path / "scan.zarr", before=before), reader))
     np.testing.assert_array_equal(scan.shown.array, ARRAY)
-    assert scan.source.spacing == pytest.approx(SPACING)
+    assert scan.shown.spacing == pytest.approx(SPACING)
 
 
 @BOTH_READERS
@@ -165,30 +165,30 @@ def test_only_the_level_that_is_used_is_loaded(
     assert {key for key in chunks_read if key.startswith("s0/")} == shown
     assert len([key for key in chunks_read if key.startswith("s1/")]) == 5
     assert "number 2 is used (5 x 16 x 20 voxels)" in scan.note
-    assert scan.source.spacing == pytest.approx(np.multiply(SPACING, 2))
+    assert scan.shown.spacing == pytest.approx(np.multiply(SPACING, 2))
     # In the middle of the eight that it stands for, (x, y, z).
-    assert scan.source.origin == pytest.approx((0.25, 0.5, 1.5))
+    assert scan.shown.origin == pytest.approx((0.25, 0.5, 1.5))
     labels = Labels(np.zeros(scan.shown.array.shape, np.uint8), **labels_layer_kwargs(scan))
     np.testing.assert_allclose(labels.data_to_world((1, 1, 1)), layer.data_to_world((2.5, 2.5, 2.5)))
 
 
 def test_one_array_of_an_ome_zarr_folder(viewer: ViewerModel, tmp_path: Path) -> None:
     path = ome(tmp_path / "scan.zarr")
-    assert scan_of_layer(opened(viewer, path / "s0")).source.spacing == pytest.approx(SPACING)
-    assert scan_of_layer(opened(viewer, path / "s1")).source.spacing == pytest.approx(np.multiply(SPACING, 2))
+    assert scan_of_layer(opened(viewer, path / "s0")).shown.spacing == pytest.approx(SPACING)
+    assert scan_of_layer(opened(viewer, path / "s1")).shown.spacing == pytest.approx(np.multiply(SPACING, 2))
 
 
 def test_the_size_of_all_levels_together(viewer: ViewerModel, tmp_path: Path) -> None:
     common = [{"type": "scale", "scale": [2.0, 1.0, 4.0]}]
     layer = opened(viewer, ome(tmp_path / "scan.zarr", coordinateTransformations=common))
-    assert scan_of_layer(layer).source.spacing == pytest.approx((6.0, 1.0, 2.0))
+    assert scan_of_layer(layer).shown.spacing == pytest.approx((6.0, 1.0, 2.0))
 
 
 def test_a_scale_of_the_layer_comes_first(viewer: ViewerModel, tmp_path: Path) -> None:
     layer = opened(viewer, ome(tmp_path / "scan.zarr"))
     layer.scale = (2.0, 0.5, 0.5)
     scan = scan_of_layer(layer)
-    assert scan.source.spacing == (2.0, 0.5, 0.5)
+    assert scan.shown.spacing == (2.0, 0.5, 0.5)
     assert "OME" not in scan.note
 
 
@@ -224,7 +224,7 @@ def test_without_a_size_that_can_be_used_pixels_are_mm(
     viewer: ViewerModel, tmp_path: Path, write: Callable[[Path], Path]
 ) -> None:
     scan = scan_of_layer(opened(viewer, write(tmp_path / "scan.zarr")))
-    assert scan.source.spacing == PIXELS
+    assert scan.shown.spacing == PIXELS
     assert "OME" not in scan.note
 
 
@@ -241,7 +241,7 @@ def test_several_time_points_are_refused(viewer: ViewerModel, tmp_path: Path, re
 def test_with_labels_beside_the_scan_napari_ome_zarr_is_needed(viewer: ViewerModel, tmp_path: Path) -> None:
     path = ome(tmp_path / "scan.zarr")
     zarr.open_group(path).create_group("labels").attrs["ome"] = {"version": "0.5", "labels": []}
-    assert scan_of_layer(opened(viewer, path, "napari-ome-zarr")).source.spacing == pytest.approx(SPACING)
+    assert scan_of_layer(opened(viewer, path, "napari-ome-zarr")).shown.spacing == pytest.approx(SPACING)
     with pytest.raises(ValueError, match="No arrays found in zarr group"):
         viewer.open(path, plugin="napari")
 

@@ -17,7 +17,7 @@ from pytestqt.qtbot import QtBot
 from napari_oneseg.dicom_seg import write_dicom_seg
 from napari_oneseg.errors import InputError
 from napari_oneseg.image_formats import READABLE
-from napari_oneseg.io import list_series, read_volume, write_labels
+from napari_oneseg.io import list_series, read_labels, read_volume, write_labels
 from napari_oneseg.plugin import reader
 from napari_oneseg.plugin.asking import Asking
 from napari_oneseg.plugin.commands import widget_of
@@ -58,7 +58,7 @@ def test_painted_at_a_point_found_at_that_point(make_napari_viewer: MakeViewer, 
     labels.data_setitem(tuple(np.array([k]) for k in np.round(labels.world_to_data(world)).astype(int)), 3)
 
     out = tmp_path / "labels.nii.gz"
-    write_labels(out, scan.orientation.to_source(labels.data), scan.source)
+    write_labels(out, labels.data, scan.shown)
     same_grid(out, path)
     assert np.argwhere(sitk.GetArrayFromImage(sitk.ReadImage(str(out))) == 3).tolist() == [list(voxel)]
     np.testing.assert_array_equal(position(out, voxel), there)
@@ -86,7 +86,7 @@ def test_a_real_scan(make_napari_viewer: MakeViewer, data_dir: Path, tmp_path: P
     labels = np.zeros(layer.data.shape, np.uint8)
     labels[20, 100, 50] = 1
     out = tmp_path / "labels.nii.gz"
-    write_labels(out, scan.orientation.to_source(labels), scan.source)
+    write_labels(out, labels, scan.shown)
     same_grid(out, path)
     (found,) = np.argwhere(read_volume(out).array == 1)
     np.testing.assert_allclose(position(out, found), expected.TransformIndexToPhysicalPoint((50, 100, 20)), atol=1e-3)
@@ -101,10 +101,10 @@ def test_a_dicom_series(make_napari_viewer: MakeViewer, data_dir: Path, tmp_path
     labels = np.zeros(layer.data.shape, np.uint8)
     labels[3, 100, 50] = 1
     out = tmp_path / "labels.nii.gz"
-    write_labels(out, scan.orientation.to_source(labels), scan.source)
-    found = scan.orientation.to_shown(read_volume(out).array)
+    write_labels(out, labels, scan.shown)
+    found = read_labels(out, scan.shown)
     assert np.argwhere(found == 1).tolist() == [[3, 100, 50]]
-    np.testing.assert_allclose(read_volume(out).origin, scan.source.origin, atol=1e-3)
+    np.testing.assert_allclose(read_volume(out).origin, scan.shown.origin, atol=1e-3)
 
 
 # What is for this plugin
@@ -265,4 +265,4 @@ def test_labels_lie_on_their_scan(make_napari_viewer: MakeViewer, tmp_path: Path
     assert labels.data.dtype == np.uint8
     labels.data_setitem((np.array([0]), np.array([0]), np.array([0])), 7)
     source = scan_of_layer(scan)
-    np.testing.assert_array_equal(source.orientation.to_source(labels.data).ravel()[1:9], values[1:])
+    np.testing.assert_array_equal(source.shown.to_file.apply(labels.data).ravel()[1:9], values[1:])

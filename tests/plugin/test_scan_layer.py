@@ -71,7 +71,7 @@ def exported_voxel_lies_there(scan: OpenScan, file: Path, out: Path) -> None:
     index = (2, 1, 3) if scan.shown.array.shape[2] > 3 else (2, 3, 1)
     labels = np.zeros(scan.shown.array.shape, np.uint8)
     labels[index] = 2
-    write_labels(out, scan.orientation.to_source(labels), scan.source)
+    write_labels(out, labels, scan.shown)
     same_grid(out, file)
     written = read_volume(out).array
     (found,) = np.argwhere(written == 2)
@@ -111,7 +111,7 @@ def test_a_filtered_layer_of_the_same_shape_keeps_the_grid(tmp_path: Path) -> No
     layer.data = layer.data.astype(np.float32) * 2
     scan = scan_of_layer(layer)
     np.testing.assert_array_equal(scan.shown.array, layer.data)
-    assert scan.source.header
+    assert scan.shown.header
     layer.data = layer.data[::-1]
     np.testing.assert_array_equal(scan_of_layer(layer).shown.array, layer.data)
 
@@ -120,8 +120,8 @@ def test_a_cropped_layer_is_on_a_grid_of_its_own(tmp_path: Path) -> None:
     layer = from_path(save_scan(tmp_path / "scan.nii", DIRECTIONS["oblique"]))
     layer.data = layer.data[1:]
     scan = scan_of_layer(layer)
-    assert scan.source.array.shape == layer.data.shape
-    assert scan.source.header == {}
+    assert scan.shown.array.shape == layer.data.shape
+    assert scan.shown.header == {}
 
 
 # Layers of others
@@ -143,7 +143,7 @@ def test_without_its_file_a_layer_of_napari_nifti_still_lies_right(
     path = save_scan(tmp_path / "scan.nii.gz", direction)
     scan = scan_of_layer(napari_nifti_layer(path))
     known = scan_of_layer(from_path(path, partial(napari_nifti_layer, path)))
-    assert scan.orientation == Orientation()
+    assert scan.shown.to_file == Orientation()
     for index in [(0, 0, 0), (1, 2, 3)]:
         np.testing.assert_allclose(place(scan, index), place(known, index), atol=1e-4)
 
@@ -170,8 +170,8 @@ def test_other_voxels_than_the_file_s_are_on_the_layer_s_grid(tmp_path: Path) ->
     path = save_scan(tmp_path / "scan.nii.gz", DIRECTIONS["oblique"])
     layer = from_path(path, Image, data=grey_values() + 1, scale=SPACING)
     scan = scan_of_layer(layer)
-    assert scan.source.header == {}
-    np.testing.assert_array_equal(scan.source.direction, STRAIGHT)
+    assert scan.shown.header == {}
+    np.testing.assert_array_equal(scan.shown.direction, STRAIGHT)
 
 
 def test_a_file_that_cannot_be_read_is_left_aside(tmp_path: Path) -> None:
@@ -182,9 +182,9 @@ def test_a_file_that_cannot_be_read_is_left_aside(tmp_path: Path) -> None:
 
 def test_a_plain_array() -> None:
     scan = scan_of_layer(Image(grey_values(), scale=SPACING, translate=(1, 2, 3), name="array"))
-    assert scan.source.spacing == pytest.approx(SPACING)
-    assert scan.source.origin == pytest.approx((3, 2, 1))
-    np.testing.assert_allclose(scan.source.direction, STRAIGHT)
+    assert scan.shown.spacing == pytest.approx(SPACING)
+    assert scan.shown.origin == pytest.approx((3, 2, 1))
+    np.testing.assert_allclose(scan.shown.direction, STRAIGHT)
     assert scan.shown.axis == 0
     assert scan.path is None
 
@@ -203,7 +203,7 @@ def test_an_affine(linear: NDArray[np.float64], tilted: bool) -> None:
     affine[:3, :3], affine[:3, 3] = linear, (1, 2, 3)
     layer = Image(grey_values(), affine=affine)
     scan = scan_of_layer(layer)
-    assert scan.source.spacing == pytest.approx(SPACING)
+    assert scan.shown.spacing == pytest.approx(SPACING)
     for index in [(0, 0, 0), (1, 2, 3)]:
         np.testing.assert_allclose(place(scan, index)[::-1], layer.data_to_world(index), atol=1e-9)
     assert bool(scan.note) == tilted
@@ -227,8 +227,8 @@ def test_a_sheared_layer() -> None:
 def test_units() -> None:
     layer = Image(grey_values(), scale=(7500, 1250, 800), translate=(1000, 0, 0), units=("um",) * 3)
     scan = scan_of_layer(layer)
-    assert scan.source.spacing == pytest.approx(SPACING)
-    assert scan.source.origin == pytest.approx((0, 0, 1))
+    assert scan.shown.spacing == pytest.approx(SPACING)
+    assert scan.shown.origin == pytest.approx((0, 0, 1))
 
 
 def test_a_lazy_array_is_loaded_only_when_opened() -> None:

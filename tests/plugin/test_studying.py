@@ -164,7 +164,7 @@ def test_done_writes_the_labels_and_goes_on(dock: StudyDock, study: Path) -> Non
     assert done.mean_confidence is not None
     path = labels_path(study / "oneseg-results", "a")
     written = np.asarray(nibabel.load(path).dataobj).transpose(2, 1, 0)
-    np.testing.assert_array_equal(written, scan.orientation.to_source(shown))
+    np.testing.assert_array_equal(written, scan.shown.to_file.apply(shown))
     assert path.with_name("a_labels.json").exists()
 
 
@@ -676,7 +676,7 @@ def test_painted_slices_that_came_with_the_scan_are_there(dock: StudyDock, study
     assert dock.agrees
     scan = dock.widget.controller.scan
     assert scan is not None
-    np.testing.assert_array_equal(scan.orientation.to_source(dock.layer.data), labels)
+    np.testing.assert_array_equal(scan.shown.to_file.apply(dock.layer.data), labels)
 
 
 # After ``oneseg batch propagate``
@@ -718,8 +718,8 @@ def test_propagated_labels_of_a_label_file_are_there_to_be_corrected(
     assert scan is not None
     assert state is not None
     assert session is not None
-    written = read_labels(labels_path(study / "oneseg-results", "a"), scan.source)
-    np.testing.assert_array_equal(scan.orientation.to_source(dock.layer.data), written)
+    written = read_labels(labels_path(study / "oneseg-results", "a"), scan.shown)
+    np.testing.assert_array_equal(dock.layer.data, written)
     assert len(dock.shown) > 5
     assert dock.agrees
     assert list(state.painted) == [6], "the third of ten slices, counted from the other end"

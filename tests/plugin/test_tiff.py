@@ -59,9 +59,9 @@ def test_the_voxel_size_of_the_file(
     layer = opened(make_napari_viewer(), write(tmp_path / "scan.tif"))
     np.testing.assert_array_equal(layer.scale, DEFAULT)
     scan = scan_of_layer(layer)
-    np.testing.assert_array_equal(scan.source.array, ARRAY)
-    np.testing.assert_allclose(scan.source.spacing, spacing, rtol=1e-5)
-    told = " x ".join(f"{side:.4g}" for side in scan.source.spacing)
+    np.testing.assert_array_equal(scan.shown.array, ARRAY)
+    np.testing.assert_allclose(scan.shown.spacing, spacing, rtol=1e-5)
+    told = " x ".join(f"{side:.4g}" for side in scan.shown.spacing)
     assert scan.note == f"The voxel size is taken from the TIFF file: {told} mm (z, y, x)."
     assert scan.display["scale"].tolist() == [1, 1, 1], "labels lie on the layer as it is shown"
 
@@ -81,19 +81,19 @@ def test_a_file_that_does_not_say_its_voxel_size(
 ) -> None:
     write(tmp_path / "scan.tif")
     scan = scan_of_layer(opened(make_napari_viewer(), tmp_path / "scan.tif"))
-    assert (scan.source.spacing, scan.note) == (DEFAULT, "")
+    assert (scan.shown.spacing, scan.note) == (DEFAULT, "")
 
 
 def test_a_scale_that_the_user_has_set_stays(make_napari_viewer: MakeViewer, tmp_path: Path) -> None:
     layer = opened(make_napari_viewer(), imagej(tmp_path / "scan.tif"))
     layer.scale = (3, 1, 1)
     scan = scan_of_layer(layer)
-    assert (scan.source.spacing, scan.note) == ((3.0, 1.0, 1.0), "")
+    assert (scan.shown.spacing, scan.note) == ((3.0, 1.0, 1.0), "")
 
 
 def test_a_file_that_holds_another_scan_by_now(make_napari_viewer: MakeViewer, tmp_path: Path) -> None:
     layer = opened(make_napari_viewer(), imagej(tmp_path / "scan.tif"))
     layer.data = ARRAY[:, :, : SHAPE[2] - 1]
-    assert scan_of_layer(layer).source.spacing == DEFAULT
+    assert scan_of_layer(layer).shown.spacing == DEFAULT
     (tmp_path / "scan.tif").write_bytes(b"no TIFF")
-    assert scan_of_layer(layer).source.spacing == DEFAULT
+    assert scan_of_layer(layer).shown.spacing == DEFAULT

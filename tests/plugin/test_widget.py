@@ -114,7 +114,7 @@ def test_the_tour(desk: Desk, tmp_path: Path) -> None:
     scan = desk.widget.controller.scan
     assert scan is not None
     written = np.asarray(nib.load(path).dataobj).transpose(2, 1, 0)
-    np.testing.assert_array_equal(written, scan.orientation.to_source(desk.layer.data))
+    np.testing.assert_array_equal(written, scan.shown.to_file.apply(desk.layer.data))
     assert not desk.widget.controller.unsaved
 
 
@@ -380,7 +380,7 @@ def test_of_several_series_in_a_folder_the_user_chooses_one(desk: Desk, tmp_path
     assert len(asked) == 1
     assert ["first" in asked[0][0], "second" in asked[0][1]] == [True, True]
     assert desk.widget.controller.scan is not None
-    assert desk.widget.controller.scan.source.spacing[0] == 4.0
+    assert desk.widget.controller.scan.shown.spacing[0] == 4.0
     assert desk.widget.controller.scan.path == tmp_path / "both"
 
 
@@ -412,7 +412,7 @@ def test_pictures_of_the_scans_come_while_the_user_chooses(
     desk.settle()
     scan = desk.widget.controller.scan
     assert scan is not None
-    np.testing.assert_array_equal(scan.source.array, volumes[2])
+    np.testing.assert_array_equal(scan.shown.array, volumes[2])
     assert (scan.name, scan.path) == ("scan volume 2", tmp_path / "scan.nii")
     assert (sorted(shown), threads) == ([0, 1, 2], ["oneseg"])
 

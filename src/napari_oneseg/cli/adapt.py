@@ -24,6 +24,7 @@ from napari_oneseg.cli.options import (
     Threads,
     WeightsFile,
     config_options,
+    parse_axis,
 )
 from napari_oneseg.config import AdaptConfig
 
@@ -64,7 +65,7 @@ def command(
     chosen = choose_device(device)
     start = load_weights(weights)
     with progress_bar("Reading the scan"):
-        volume = read_volume(image, axis, series, frame)
+        volume = read_volume(image, parse_axis(axis), series, frame)
     clock = time.perf_counter()
     with loss_progress("Adapting") as (progress, on_loss):
         result = adapt(volume, start, adapting, device=chosen, precision=precision, progress=progress, on_loss=on_loss)

@@ -17,6 +17,7 @@ from napari_oneseg.cli.options import (
     Threads,
     WeightsFile,
     config_options,
+    parse_axis,
     parse_numbers,
 )
 from napari_oneseg.cli.outputs import check_outputs, make_folder, write_json
@@ -113,16 +114,16 @@ def command(
         "versions": software_versions(),
     }
     if protocol == "effort":
-        measured, tables = _measure_effort(session, cases, chosen, axis)
+        measured, tables = _measure_effort(session, cases, chosen, parse_axis(axis))
     else:
         paintings = [_painting(protocol, count, together) for count in counts]
-        results = _score(session, cases, paintings, chosen, axis)
+        results = _score(session, cases, paintings, chosen, parse_axis(axis))
         measured, tables = _report(results, organs)
     record |= measured
     if json_file and not to_terminal:
         write_json(json_file, record)
     if pictures:
-        _draw(pictures, results[paintings[0]], worst, session, cases, paintings[0], organs, axis)
+        _draw(pictures, results[paintings[0]], worst, session, cases, paintings[0], organs, parse_axis(axis))
     if to_terminal:
         print_json(record)
         return

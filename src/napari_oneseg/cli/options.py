@@ -6,7 +6,7 @@ import functools
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -25,6 +25,7 @@ __all__ = [
     "Threads",
     "WeightsFile",
     "config_options",
+    "parse_axis",
     "parse_numbers",
     "parse_range",
 ]
@@ -34,8 +35,11 @@ Image = Annotated[
     typer.Argument(metavar="IMAGE", help="The scan: a NIfTI, NRRD or MetaImage file, or the folder of a DICOM series."),
 ]
 Axis = Annotated[
-    int | None,
-    typer.Option(min=0, max=2, help="Slice axis: 0, 1 or 2 for z, y or x; by default that of the largest spacing."),
+    Literal["axial", "coronal", "sagittal", "0", "1", "2"] | None,
+    typer.Option(
+        help="The plane of the slices, or the axis across it: 0 for axial, 1 for coronal, 2 for sagittal slices; by "
+        "default slices lie across the axis of the largest spacing."
+    ),
 ]
 Device = Annotated[str, typer.Option(help="Where to compute: auto, cpu, cuda, cuda:N or mps.")]
 Frame = Annotated[
@@ -55,6 +59,15 @@ Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads to compute
 WeightsFile = Annotated[
     Path | None, typer.Option("--weights", metavar="FILE", help="Weights file; by default the one that comes along.")
 ]
+
+
+def parse_axis(text: str | None) -> int | None:
+    """Return the slice axis that ``--axis`` names, by its number or its plane; None stays None."""
+    if text is None:
+        return None
+    from napari_oneseg.planes import plane_axis  # numpy comes along
+
+    return int(text) if text in ("0", "1", "2") else plane_axis(text)
 
 
 def parse_range(text: str | None) -> tuple[int, int] | None:

@@ -22,6 +22,7 @@ from napari_oneseg.cli.options import (
     Threads,
     WeightsFile,
     config_options,
+    parse_axis,
     parse_numbers,
     parse_range,
 )
@@ -85,17 +86,19 @@ def command(
     wanted = ((output, WRITABLE), (confidence, WRITABLE), (report, (".json",)), (figure, (".png",)))
     _check_files(wanted, [image, annotation], overwrite)
 
+    from napari_oneseg.features.cache import user_cache
     from napari_oneseg.io import read_volume, write_image, write_labels
-    from napari_oneseg.provenance import propagation_record
+    from napari_oneseg.provenance import file_place, propagation_record
     from napari_oneseg.session import OneSegSession
 
     stages = Stages()
-    session = OneSegSession(weights, device, threads, propagation=propagation)
+    session = OneSegSession(weights, device, threads, propagation=propagation, cache=user_cache())
     with stages.stage("read", "Reading"):
-        volume = read_volume(image, axis, series, frame)
+        volume = read_volume(image, parse_axis(axis), series, frame)
         painted = _read_painted(annotation, volume, chosen, whole)
     with stages.stage("features", "Computing features") as progress:
         session.set_volume(volume, progress)
+        session.keep_features()
     session.set_annotation(painted)
     with stages.stage("propagate", "Carrying labels") as progress:
         result = session.propagate(chosen, direction, progress=progress)
@@ -108,7 +111,9 @@ def command(
     record = propagation_record(session, result, chosen, direction, stages.seconds)
     if frame is not None:
         record["scan"]["frame"] = frame
-    record["next"] = [asdict(entry) for entry in session.suggest_next(chosen, top=NEXT)]
+    record["next"] = [
+        asdict(entry) | file_place(volume, entry.index) for entry in session.suggest_next(chosen, top=NEXT)
+    ]
     if report:
         write_json(report, record)
     if as_json:

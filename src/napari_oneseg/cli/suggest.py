@@ -19,6 +19,7 @@ from napari_oneseg.cli.options import (
     SeriesName,
     Threads,
     WeightsFile,
+    parse_axis,
     parse_range,
 )
 from napari_oneseg.cli.outputs import check_outputs
@@ -55,18 +56,21 @@ def command(
     if figure:
         check_outputs({figure: (".png",)}, [image], overwrite)
 
+    from napari_oneseg.features.cache import user_cache
     from napari_oneseg.io import read_volume
+    from napari_oneseg.provenance import file_place, scan_record
     from napari_oneseg.screening import checked_range, checked_voxel
     from napari_oneseg.session import OneSegSession
 
-    session = OneSegSession(weights, device, threads)
+    session = OneSegSession(weights, device, threads, cache=user_cache())
     stages = Stages()
     with stages.stage("read", "Reading the scan"):
-        volume = read_volume(image, axis, series, frame)
+        volume = read_volume(image, parse_axis(axis), series, frame)
     chosen = chosen and checked_range(chosen, volume.n_slices)
     clicked = clicked and checked_voxel(clicked, volume.slices.shape)
     with stages.stage("features", "Computing features") as progress:
         session.set_volume(volume, progress)
+        session.keep_features()
     with stages.stage("suggest", "Looking for slices"):
         if clicked:
             chosen = session.locate(*clicked)
@@ -80,11 +84,15 @@ def command(
     if as_json:
         print_json(
             {
-                "suggestions": [{"index": entry.index, "score": entry.score} for entry in ranked[:top]],
+                "suggestions": [
+                    {"index": entry.index, "score": entry.score, **file_place(volume, entry.index)}
+                    for entry in ranked[:top]
+                ],
                 "range": [first, last],
                 "point": clicked,
                 "slice_axis": volume.axis,
                 "slices": volume.n_slices,
+                "scan": scan_record(volume),
                 "seconds": stages.seconds,
             }
         )

@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import napari
-import numpy as np
 from napari.layers import Image
 
-from napari_oneseg.orientation import shown
 from napari_oneseg.plugin.scan_layer import scan_layer_data
 from napari_oneseg.plugin.widget import OneSegWidget
 
@@ -31,12 +29,6 @@ def build(viewer: napari.Viewer, sample: Phantom, annotation: Annotation) -> One
     annotation
         Painted slices, in the order of the scan's own slices.
     """
-    volume = sample.volume
-    turned, orientation = shown(volume)
-    slices = np.zeros(volume.slices.shape, np.uint8)
-    for index, image in annotation.slices.items():
-        slices[index] = image
-    painted = turned.to_slices(orientation.to_shown(volume.from_slices(slices)))
     widget = OneSegWidget(viewer)
     widget.saver.enabled = False  # nobody wants to be asked about it the next time
     viewer.window.add_dock_widget(widget, name="OneSeg")
@@ -46,11 +38,10 @@ def build(viewer: napari.Viewer, sample: Phantom, annotation: Annotation) -> One
         controller.opened.disconnect(begin)
         for label, name in sample.names.items():
             controller.book.restyle(label, name=name)
-        images = {index: image for index, image in enumerate(painted) if image.any()}
-        controller.adopt(images)
+        controller.adopt(annotation.slices)
         widget.painter.attach(widget.painter.layer)
         controller.propagate()
-        index = min(images)
+        index = min(annotation.slices)
         widget.link.go_to(index)
         widget.view.notify(
             f"A generated scan. Slice {index} was painted; the others were labelled from it. Move the slider, correct "
@@ -59,7 +50,7 @@ def build(viewer: napari.Viewer, sample: Phantom, annotation: Annotation) -> One
         )
 
     controller.opened.connect(begin)
-    data, kwargs, _ = scan_layer_data(volume, "Phantom")
+    data, kwargs, _ = scan_layer_data(sample.volume, "Phantom")
     viewer.add_layer(Image(data, **kwargs))
     return widget
 

@@ -7,6 +7,7 @@ import math
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ from napari_oneseg.errors import InputError, OutputError
 from napari_oneseg.files import replacing, settle
 from napari_oneseg.image_formats import WRITABLE, known_ending
 from napari_oneseg.io import list_series, read_volume, write_labels
+from napari_oneseg.orientation import file_grid, in_file_order
 from napari_oneseg.plugin.scan_layer import OpenScan, scan_name, stamp_of
+from napari_oneseg.provenance import export_record
 from napari_oneseg.segment_codes import Segment
 from napari_oneseg.segment_nrrd import segment_entries
 from napari_oneseg.volume import Volume
@@ -66,8 +69,8 @@ def export_labels(
     record
         What the result was made from, as :func:`~napari_oneseg.provenance.propagation_record` returns it, with
         ``label_names`` and ``label_colours`` by label, written as text. They go into ``labels``, which describes what
-        is in the file: each label's name, colour, voxels, volume and slices. ``export`` is added: how the file lies to
-        the scan as it was shown, in which slices are counted.
+        is in the file: each label's name, colour, voxels, volume and slices. ``export`` is added, as of
+        :func:`~napari_oneseg.provenance.export_record`.
 
     Raises
     ------
@@ -88,13 +91,17 @@ def export_labels(
     beside = record_path(path)
     _check_names(path, beside, scan)
     changed = scan.path is not None and _has_changed(scan, scan.path)
-    entries = {**record, "labels": _label_entries(labels_shown, scan, record), "export": _export_entry(path, scan)}
+    entries = {
+        **record,
+        "labels": _label_entries(labels_shown, scan, record),
+        "export": export_record(path.name, scan.shown),
+    }
     for folded in ("label_names", "label_colours"):
         entries.pop(folded, None)
     with replacing(beside, durable=False) as part:
         part.write_text(json.dumps(_plain(entries), indent=2, allow_nan=False) + "\n", encoding="utf-8")
         settle(part)  # now, so that the two files get their names at nearly the same moment
-        _write(path, scan.orientation.to_source(labels_shown), scan, _segments(record), changed)
+        _write(path, labels_shown, scan, _segments(record), changed)
     if changed:
         assert scan.path is not None
         warnings.warn(
@@ -131,8 +138,10 @@ def _has_changed(scan: OpenScan, path: Path) -> bool:
     if scan.stamp == stamp_of(path):
         return False
     # It may only have been copied once more, or something else was put into the folder.
+    opened = in_file_order(scan.shown)
     try:
-        return all(volume.content_hash != scan.source.content_hash for volume in _scans_at(path, scan.source))
+        found = (replace(in_file_order(volume), slice_axis=opened.axis) for volume in _scans_at(path, scan.shown))
+        return all(volume.content_hash != opened.content_hash for volume in found)
     except InputError:
         return True
 
@@ -143,7 +152,7 @@ def _scans_at(path: Path, like: Volume) -> Iterator[Volume]:
         yield read_volume(path)
         return
     for series in list_series(path):
-        if series.problem is None and series.shape == like.array.shape:
+        if series.problem is None and series.shape == file_grid(like).shape:
             yield read_volume(path, series=series.key)
 
 
@@ -152,7 +161,7 @@ def _write(
 ) -> None:
     if not path.name.lower().endswith(".dcm"):
         named = segment_entries(labels, segments) if path.name.lower().endswith(".nrrd") else None
-        write_labels(path, labels, scan.source, named)
+        write_labels(path, labels, scan.shown, named)
         return
     if changed:
         raise OutputError(
@@ -167,7 +176,7 @@ def _write(
     from napari_oneseg.dicom_seg import write_dicom_seg
 
     assert scan.path is not None
-    write_dicom_seg(path, labels, scan.source, scan.path, segments)
+    write_dicom_seg(path, labels, scan.shown, scan.path, segments)
 
 
 def is_dicom(scan: OpenScan) -> bool:
@@ -202,23 +211,6 @@ def _label_entries(
             "slices": [held[value][0], held[value][-1]] if value in held else None,
         }
         for value in sorted(voxels.keys() | {int(key) for key in names})
-    }
-
-
-def _export_entry(path: Path, scan: OpenScan) -> dict[str, Any]:
-    source = scan.source
-    return {
-        "file": path.name,
-        "scan_sha256": source.content_hash,
-        "shape": source.array.shape,
-        "spacing_mm": source.spacing,
-        "origin_mm": source.origin,
-        "direction": np.asarray(source.direction),
-        # Slice numbers in this record count along one axis of the scan as it was shown: the file's axis
-        # "shown_axes"[slice_axis], from its end where "shown_flips" says so.
-        "slice_axis": scan.shown.axis,
-        "shown_axes": scan.orientation.axes,
-        "shown_flips": scan.orientation.flips,
     }
 
 

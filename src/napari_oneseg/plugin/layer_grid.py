@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from napari_oneseg.errors import InputError
 from napari_oneseg.image_formats import known_ending
-from napari_oneseg.orientation import Orientation
+from napari_oneseg.orientation import Orientation, reorient
 from napari_oneseg.volume import Volume
 
 __all__ = [
@@ -140,7 +140,7 @@ def readable_path(layer: Layer) -> Path | None:
     return None
 
 
-def on_file_grid(array: NDArray[np.generic], frame: Matrix, path: Path) -> tuple[Volume, Orientation] | None:
+def on_file_grid(array: NDArray[np.generic], frame: Matrix, path: Path) -> Volume | None:
     """Find out how a layer's array lies in the file that it was opened from.
 
     Readers permute and flip axes each in their own way, so the voxels themselves are compared; the frame says what is
@@ -148,8 +148,8 @@ def on_file_grid(array: NDArray[np.generic], frame: Matrix, path: Path) -> tuple
 
     Returns
     -------
-    The array on the file's own grid, header included, and the way from there to the layer; None if the file cannot be
-    read or does not hold these voxels.
+    The scan in the order of the layer's array, with the way to the file's; None if the file cannot be read or does not
+    hold these voxels.
     """
     from napari_oneseg.io import read_volume
 
@@ -158,10 +158,10 @@ def on_file_grid(array: NDArray[np.generic], frame: Matrix, path: Path) -> tuple
     except InputError:
         return None
     for orientation in _most_likely_first(np.asarray(file.direction), frame):
-        turned = orientation.to_shown(file.array)
+        turned = orientation.apply(file.array)
         if turned.shape == array.shape and _same(turned[_SPARSE], array[_SPARSE]) and _same(turned, array):
             # The layer's own array, so that the scan is not held twice.
-            return replace(file, array=orientation.to_source(array)), orientation
+            return replace(reorient(file, orientation), array=array)
     return None
 
 

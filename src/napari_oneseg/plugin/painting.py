@@ -141,7 +141,7 @@ class Painter(QObject):
             if layer not in self._used
             and (record := record_of(layer.metadata, layer.data.shape))
             and scan
-            and record.source is scan.source
+            and record.volume.array is scan.shown.array
         ]
         return layers[0] if len(layers) == 1 and isinstance(layers[0].data, np.ndarray) else None
 

@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from napari_oneseg.errors import InputError
 from napari_oneseg.image_formats import has_dicom_mark, known_ending
 from napari_oneseg.io import is_dicom, read_volume
-from napari_oneseg.orientation import shown
 from napari_oneseg.overview import list_candidates
 from napari_oneseg.plugin.layer_grid import straight_kwargs
 from napari_oneseg.plugin.scan_layer import ScanRecord, metadata_of, scan_layer_data, scan_name
@@ -109,13 +108,12 @@ def read_layers(path: str | Path) -> list[LayerDataTuple]:
     labels = None if is_dicom(place) else _as_labels(volume.array, place.name)
     if labels is None:
         return [scan_layer_data(volume, scan_name(place))]
-    turned, orientation = shown(volume)
-    kwargs = straight_kwargs(turned.spacing) | {
+    kwargs = straight_kwargs(volume.spacing) | {
         "name": scan_name(place),
-        "metadata": metadata_of(ScanRecord(volume, orientation)),
+        "metadata": metadata_of(ScanRecord(volume)),
     }
     # A copy of its own, because it will be painted on.
-    layer: LayerDataTuple = (np.ascontiguousarray(orientation.to_shown(labels)), kwargs, "labels")
+    layer: LayerDataTuple = (np.ascontiguousarray(labels), kwargs, "labels")
     return [layer]
 
 

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_oneseg.orientation import shown
 from napari_oneseg.phantom import phantom as generate
 from napari_oneseg.plugin.layer_grid import straight_kwargs
 from napari_oneseg.plugin.scan_layer import ScanRecord, metadata_of, scan_layer_data
@@ -35,17 +34,17 @@ def painted_phantom() -> list[LayerDataTuple]:
     The image layer of :func:`phantom`, and a labels layer (uint8) on the same grid, 0 but for one slice.
     """
     sample = generate()
-    turned, orientation = shown(sample.volume)
-    truth = turned.to_slices(orientation.to_shown(sample.labels))
+    volume = sample.volume
+    truth = volume.to_slices(sample.labels)
     painted = np.zeros_like(truth)
     index = max(range(len(truth)), key=lambda k: (np.unique(truth[k]).size, np.count_nonzero(truth[k])))
     painted[index] = truth[index]
     names = ["background", *(sample.names.get(value, "") for value in range(1, max(sample.names) + 1))]
-    kwargs: dict[str, Any] = straight_kwargs(turned.spacing) | {
+    kwargs: dict[str, Any] = straight_kwargs(volume.spacing) | {
         "name": f"Slice {index} painted",
         # napari shows these names in the status bar beside the value under the mouse.
         "features": {"index": list(range(len(names))), "name": names},
-        "metadata": metadata_of(ScanRecord(sample.volume, orientation)),
+        "metadata": metadata_of(ScanRecord(volume)),
     }
-    labels: LayerDataTuple = (turned.from_slices(painted), kwargs, "labels")
-    return [scan_layer_data(sample.volume, "Phantom"), labels]
+    labels: LayerDataTuple = (volume.from_slices(painted), kwargs, "labels")
+    return [scan_layer_data(volume, "Phantom"), labels]

@@ -104,8 +104,13 @@ class ScanAtHand:
         own
             Whether the file it comes from is the one that this window writes.
         """
+        from napari_oneseg.session_order import in_scan_order
+
         session = self._controller.session
-        if session is None or kept.scan != session.volume.content_hash:
+        if session is None:
+            return False
+        kept = in_scan_order(kept, session.volume)
+        if kept.scan != session.volume.content_hash:
             return False
         with self._quietly():
             self._controller.resume(kept, kept.extras)
@@ -194,9 +199,7 @@ class ScanAtHand:
         saved, session = self._saver.snapshot(), self._controller.session
         if saved is None or session is None:
             return None
-        return replace(
-            saved, extras={**saved.extras, "axis": session.volume.axis, "slice": int(self._controller.current)}
-        )
+        return replace(saved, extras={**saved.extras, "slice": int(self._controller.current)})
 
     def _results(self) -> dict[str, Any]:
         state, table = self._controller.state, self._controller.table

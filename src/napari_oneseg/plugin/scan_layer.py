@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from napari_oneseg.errors import InputError
 from napari_oneseg.image_formats import known_ending
-from napari_oneseg.orientation import Orientation, reorient, shown
 from napari_oneseg.plugin.layer_grid import (
     Matrix,
     coarse_to_fine,
@@ -65,10 +64,9 @@ TILTED = (
 
 @dataclass(frozen=True, eq=False)
 class ScanRecord:
-    """What a layer of this plugin remembers: the scan as its file has it, and how it is turned to be shown."""
+    """What a layer of this plugin remembers: the scan that lies on its grid, which knows the way to its file."""
 
-    source: Volume
-    orientation: Orientation
+    volume: Volume
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,12 +112,9 @@ class OpenScan:
 
     Attributes
     ----------
-    source
-        The scan on the grid that labels are exported to.
     shown
-        The scan as displayed, in the order of the layer's array; a session works on this one.
-    orientation
-        Maps arrays from ``source`` to ``shown`` and back.
+        The scan as displayed, in the order of the layer's array: in patient order, unless another reader has made the
+        layer. A session works on it, and labels are exported onto the grid that it leads back to.
     name
         The layer's name, never a path.
     path
@@ -132,9 +127,7 @@ class OpenScan:
         What :func:`stamp_of` said of ``path`` when the scan was opened.
     """
 
-    source: Volume
     shown: Volume
-    orientation: Orientation
     name: str
     path: Path | None = None
     display: Mapping[str, Any] = field(default_factory=dict)
@@ -161,7 +154,7 @@ def scan_name(path: Path) -> str:
 
 
 def scan_layer_data(volume: Volume, name: str) -> LayerDataTuple:
-    """Return the image layer that shows a scan: turned to the patient's axes, with spacing in mm.
+    """Return the image layer that shows a scan, with spacing in mm.
 
     Parameters
     ----------
@@ -170,22 +163,21 @@ def scan_layer_data(volume: Volume, name: str) -> LayerDataTuple:
     name
         The layer's name.
     """
-    turned, orientation = shown(volume)
-    window = default_window(turned)
-    kwargs = straight_kwargs(turned.spacing) | {
+    window = default_window(volume)
+    kwargs = straight_kwargs(volume.spacing) | {
         "name": name,
         # napari takes three or four sagittal slices for colours.
         "rgb": False,
         "contrast_limits": (window.low, window.high),
-        "metadata": metadata_of(ScanRecord(volume, orientation)),
+        "metadata": metadata_of(ScanRecord(volume)),
     }
-    data: LayerDataTuple = (turned.array, kwargs, "image")
+    data: LayerDataTuple = (volume.array, kwargs, "image")
     return data
 
 
 def labels_layer_kwargs(scan: OpenScan) -> dict[str, Any]:
     """Return the arguments for a Labels layer that lies exactly on the scan's layer and can be saved on its grid."""
-    return {**scan.display, "metadata": metadata_of(ScanRecord(scan.source, scan.orientation))}
+    return {**scan.display, "metadata": metadata_of(ScanRecord(scan.shown))}
 
 
 def metadata_of(record: ScanRecord) -> dict[str, Any]:
@@ -199,8 +191,7 @@ def record_of(metadata: Mapping[str, Any], shape: tuple[int, ...]) -> ScanRecord
     record = own.get("scan") if isinstance(own, Mapping) else None
     if not isinstance(record, ScanRecord):
         return None
-    expected = tuple(record.source.array.shape[axis] for axis in record.orientation.axes)
-    return record if expected == tuple(shape) else None
+    return record if record.volume.array.shape == tuple(shape) else None
 
 
 def scan_of_layer(layer: Image) -> OpenScan:
@@ -258,21 +249,17 @@ def open_snapshot(snapshot: LayerSnapshot) -> OpenScan:
     """
     array = _loaded(snapshot)
     if snapshot.record is not None:
-        source, orientation = _recorded(snapshot.record, array)
-        return _opened(snapshot, source, orientation)
+        return _opened(snapshot, _recorded(snapshot.record.volume, array))
     frame, note = _measured(snapshot, array.shape)
     snapshot = replace(snapshot, frame=frame, note=" ".join(filter(None, (snapshot.note, note))))
     own = volume_in(array, snapshot.frame)
     found = on_file_grid(array, snapshot.frame, snapshot.path) if snapshot.path else None
-    source, orientation = found or (own, Orientation())
-    return _opened(snapshot, source, orientation)
+    return _opened(snapshot, found or own)
 
 
-def _opened(snapshot: LayerSnapshot, source: Volume, orientation: Orientation) -> OpenScan:
+def _opened(snapshot: LayerSnapshot, volume: Volume) -> OpenScan:
     return OpenScan(
-        source=source,
-        shown=reorient(source, orientation),
-        orientation=orientation,
+        shown=volume,
         name=snapshot.name,
         path=snapshot.path,
         display=snapshot.display,
@@ -281,12 +268,11 @@ def _opened(snapshot: LayerSnapshot, source: Volume, orientation: Orientation) -
     )
 
 
-def _recorded(record: ScanRecord, array: NDArray[np.generic]) -> tuple[Volume, Orientation]:
+def _recorded(volume: Volume, array: NDArray[np.generic]) -> Volume:
     """Return the recorded scan, with the layer's own array where that was replaced, by a filtered one for instance."""
-    kept = record.orientation.to_shown(record.source.array)
-    if array.__array_interface__ == kept.__array_interface__:
-        return record.source, record.orientation
-    return replace(record.source, array=record.orientation.to_source(array)), record.orientation
+    if array.__array_interface__ == volume.array.__array_interface__:
+        return volume
+    return replace(volume, array=array)
 
 
 def _measured(snapshot: LayerSnapshot, shape: tuple[int, ...]) -> tuple[Matrix, str]:

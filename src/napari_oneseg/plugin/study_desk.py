@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_oneseg.errors import InputError, OutputError
+from napari_oneseg.planes import PLANES
 from napari_oneseg.study import StudyScan, open_study
 from napari_oneseg.study_claims import Claims
 from napari_oneseg.study_report import write_effort, write_summary
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Arrival", "Left", "StudyDesk", "Worklist", "painted_on", "plane_of", "set_aside", "tables_at"]
 
-_PLANES = ("axial", "coronal", "sagittal")
 _UNFINISHED = ("open", "in progress")
 
 
@@ -193,7 +193,7 @@ class StudyDesk:
         return None if scan is None else self._with_work(scan)
 
     def _with_work(self, scan: StudyScan) -> Arrival:
-        planes = [self.session_path(scan.name, plane) for plane in ("", *_PLANES)]
+        planes = [self.session_path(scan.name, plane) for plane in ("", *PLANES)]
         own = [path for path in planes if path.exists()]
         path = max(own, key=_changed_at) if own else scan.annotation
         propagated = self._propagated(scan.name, path)
@@ -302,7 +302,7 @@ class StudyDesk:
 
 def plane_of(volume: Volume) -> str:
     """Return in which plane a scan is painted; empty for the one that it was taken in, where work usually is."""
-    return "" if volume.axis == through_plane_axis(volume.spacing) else _PLANES[volume.axis]
+    return "" if volume.axis == through_plane_axis(volume.spacing) else PLANES[volume.axis]
 
 
 def set_aside(path: Path) -> None:
@@ -335,5 +335,5 @@ def painted_on(annotation: Path, scan: OpenScan) -> dict[int, LabelArray]:
     """
     from napari_oneseg.io import read_labels
 
-    labels = scan.shown.to_slices(scan.orientation.to_shown(read_labels(annotation, scan.source)))
+    labels = scan.shown.to_slices(read_labels(annotation, scan.shown))
     return {index: np.array(image) for index, image in enumerate(labels) if image.any()}

@@ -241,7 +241,10 @@ class Studier(QObject):
         self.keeper.lane.submit(Job(lambda _: desk.claims.give_back(but=name)))
         self._arrival = arrival
         work = arrival.propagated or arrival.kept
-        axis = work.extras.get("axis") if work is not None else None
+        axis = None
+        if work is not None:
+            # Of before the file itself said so.
+            axis = work.extras.get("axis") if work.slice_axis is None else work.slice_axis
         self._opener.open_path(arrival.scan.path, axis if axis in (0, 1, 2) else None)
         self.changed.emit()
 

@@ -163,13 +163,12 @@ def confidence_volume(session: OneSegSession) -> NDArray[np.float32]:
 def write_export(
     path: Path, session: OneSegSession, scan: OpenScan, extras: dict[str, Any], write: Callable[..., None]
 ) -> Path:
-    """Write the labels on the source's grid, with what they rest on beside them."""
+    """Write the labels on the grid of the scan's file, with what they rest on beside them."""
     from napari_oneseg.provenance import propagation_record
 
     state = session.state
     result = session.result()
     record = propagation_record(session, result, None, state.direction) | extras
-    record["scan"] |= {"source_sha256": scan.source.content_hash}
     record["accepted"] = sorted(state.frozen)
     record["not_up_to_date"] = sorted(state.stale)
     write(path, session.volume.from_slices(result.labels), scan, record)

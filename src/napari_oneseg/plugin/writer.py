@@ -48,7 +48,7 @@ def write_labels_layer(path: str, data: Any, meta: Mapping[str, Any]) -> list[st
 def _write(path: Path, snapshot: LayerSnapshot) -> None:
     labels = np.asarray(snapshot.data)
     if snapshot.record is not None:
-        write_labels(path, snapshot.record.orientation.to_source(labels), snapshot.record.source)
+        write_labels(path, labels, snapshot.record.volume)
     else:
         write_labels(path, labels, volume_in(_any_scan(labels.shape), snapshot.frame))
 
