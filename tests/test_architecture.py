@@ -28,6 +28,7 @@ LAYERS = [
     "planes",
     "orientation",
     "volume",
+    "file_order",
     "windows",
     "phantom_canvas",
     "phantom_frame",

@@ -30,8 +30,9 @@ from napari_oneseg.cli import app
 from napari_oneseg.config import FeatureConfig, PreprocessingConfig, PropagationConfig
 from napari_oneseg.errors import InputError, OutputError
 from napari_oneseg.features.resnet import FeatureNetwork
+from napari_oneseg.file_order import in_file_order, reorient
 from napari_oneseg.io import read_labels, read_volume, write_image, write_labels
-from napari_oneseg.orientation import in_file_order, nearest_orientation, reorient
+from napari_oneseg.orientation import nearest_orientation
 from napari_oneseg.session import OneSegSession
 from napari_oneseg.session_file import load_record, save_session
 from napari_oneseg.study import Study, open_study

@@ -18,8 +18,8 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 from napari_oneseg import __version__, dicom_seg
 from napari_oneseg.dicom_seg import write_dicom_seg
 from napari_oneseg.errors import InputError, OutputError
+from napari_oneseg.file_order import in_file_order
 from napari_oneseg.io import read_volume, write_labels
-from napari_oneseg.orientation import in_file_order
 from napari_oneseg.segment_codes import Segment
 from napari_oneseg.volume import Volume
 

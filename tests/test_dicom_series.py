@@ -13,8 +13,8 @@ from pydicom.dataset import Dataset
 
 from napari_oneseg import dicom_series
 from napari_oneseg.errors import InputError
+from napari_oneseg.file_order import in_file_order
 from napari_oneseg.io import Series, list_series, read_volume
-from napari_oneseg.orientation import in_file_order
 from tests.dicom_files import UID, enhanced, grey, item, save, save_series, slice_dataset
 
 HEIGHTS = [0.0, 2.0, 4.0]

@@ -19,9 +19,9 @@ from scipy.spatial.transform import Rotation
 
 from napari_oneseg import image_files, io
 from napari_oneseg.errors import AnnotationError, InputError
+from napari_oneseg.file_order import in_file_order
 from napari_oneseg.image_formats import READABLE, WRITABLE
 from napari_oneseg.io import read_labels, read_volume, write_image, write_labels
-from napari_oneseg.orientation import in_file_order
 from napari_oneseg.volume import Volume
 
 SHAPE = (6, 5, 4)

@@ -11,8 +11,8 @@ import pytest
 import SimpleITK as sitk
 
 from napari_oneseg.dicom import SERIES
+from napari_oneseg.file_order import in_file_order
 from napari_oneseg.io import read_labels, read_volume, write_labels
-from napari_oneseg.orientation import in_file_order
 
 SETS = ("btcv_ct", "chaos_mr_t2", "ircadb_ct", "la_lge", "msd_hippocampus")
 # Of these files SimpleITK alone would write other matrices: they come first.

@@ -17,8 +17,8 @@ from scipy.spatial.transform import Rotation
 
 from napari_oneseg import image_files
 from napari_oneseg.errors import InputError
+from napari_oneseg.file_order import in_file_order
 from napari_oneseg.io import count_frames, read_volume, write_image, write_labels
-from napari_oneseg.orientation import in_file_order
 from napari_oneseg.volume import Volume
 
 

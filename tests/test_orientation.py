@@ -14,15 +14,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from napari_oneseg.file_order import file_grid, file_slice, in_file_order, reorient
 from napari_oneseg.io import read_labels, read_volume, write_image, write_labels
-from napari_oneseg.orientation import (
-    Orientation,
-    file_grid,
-    file_slice,
-    in_file_order,
-    nearest_orientation,
-    reorient,
-)
+from napari_oneseg.orientation import Orientation, nearest_orientation
 from napari_oneseg.volume import Volume
 
 SHAPE = (4, 3, 5)

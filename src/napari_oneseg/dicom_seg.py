@@ -18,8 +18,8 @@ from napari_oneseg.dicom import SERIES, filled_slices
 from napari_oneseg.dicom_file import mute_libraries
 from napari_oneseg.dicom_series import files_at
 from napari_oneseg.errors import InputError, OutputError
+from napari_oneseg.file_order import in_file_order
 from napari_oneseg.files import replacing
-from napari_oneseg.orientation import in_file_order
 from napari_oneseg.segment_codes import Segment, code_of, segments_of
 from napari_oneseg.volume import Volume, label_dtype
 

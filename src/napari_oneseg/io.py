@@ -21,19 +21,13 @@ from numpy.typing import NDArray
 from napari_oneseg.dicom import SERIES
 from napari_oneseg.dicom_series import Series, choose_series, list_series, read_series
 from napari_oneseg.errors import AnnotationError, InputError, OutputError
+from napari_oneseg.file_order import FILE_ORIGIN, file_grid, in_file_order
 from napari_oneseg.files import scratch_folder, settle, why_not_written
 from napari_oneseg.gdcm import quiet
 from napari_oneseg.image_files import CHOOSE_ONE, count_frames, read_image
 from napari_oneseg.image_formats import WRITABLE, known_ending, may_be_dicom
 from napari_oneseg.nifti import check_places, is_nifti, read_geometry, repeat_geometry
-from napari_oneseg.orientation import (
-    FILE_ORIGIN,
-    Grid,
-    Orientation,
-    file_grid,
-    in_file_order,
-    nearest_orientation,
-)
+from napari_oneseg.orientation import Grid, Orientation, nearest_orientation
 from napari_oneseg.volume import Volume, label_dtype
 
 __all__ = [

@@ -1,34 +1,23 @@
-"""The order of a scan's axes: the patient's, in which the whole program works, and the file's.
+"""Orders of axes: one array becomes another whose axes are permuted and flipped, and its grid with it.
 
-A file may store its voxels in any order. :func:`~napari_oneseg.io.read_volume` turns a scan once, to the patient's
-axes, so that every patient lies the same way and a slice has one number everywhere; the way back stays with the scan,
-and what is written goes that way. Both orders hold the same voxels: axes are permuted and flipped, nothing is
-interpolated.
+Every array that is turned is a view of the other; nothing is interpolated.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from napari_oneseg.volume import Volume
-
-__all__ = [
-    "FILE_ORIGIN", "Grid", "Orientation", "file_grid", "file_slice", "in_file_order", "nearest_orientation", "reorient",
-]  # fmt: skip
+__all__ = ["Grid", "Orientation", "nearest_orientation"]
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 Triple = tuple[float, float, float]
 
 # Rows of Volume.direction, (x to the left, y to the back, z to the head), that axes 0, 1 and 2 follow in patient order.
 _PATIENT_AXES = (2, 1, 0)
-
-FILE_ORIGIN = "file_origin"
-"""The entry of ``Volume.header`` that keeps the file's own origin: turned there and back, it would be rounded."""
 
 
 @dataclass(frozen=True)
@@ -115,59 +104,3 @@ class Grid:
         x, y, z = (float(part) for part in place)
         shape = tuple(self.shape[axis] for axis in way.axes)
         return Grid(shape, (first, second, third), (x, y, z), columns * np.where(way.flips, -1.0, 1.0))
-
-
-def reorient(volume: Volume, way: Orientation) -> Volume:
-    """Turn a scan in a given way; its array becomes a view, its slices stay the slices, its file stays its file."""
-    return _on(volume, _grid(volume).turned(way), way)
-
-
-def in_file_order(volume: Volume) -> Volume:
-    """Return a scan in the order of its file, on :func:`file_grid`; its array is a view."""
-    return _on(volume, file_grid(volume), volume.to_file)
-
-
-def file_grid(volume: Volume) -> Grid:
-    """Return the grid of a scan's file, to the last bit."""
-    grid = _grid(volume).turned(volume.to_file)
-    if FILE_ORIGIN not in volume.header:
-        return grid
-    x, y, z = map(float, volume.header[FILE_ORIGIN].split())
-    return replace(grid, origin=(x, y, z))
-
-
-def _grid(volume: Volume) -> Grid:
-    return Grid(volume.array.shape, volume.spacing, volume.origin, np.asarray(volume.direction, dtype=float))
-
-
-def _on(volume: Volume, grid: Grid, way: Orientation) -> Volume:
-    return replace(
-        volume,
-        array=way.apply(volume.array),
-        spacing=grid.spacing,
-        origin=grid.origin,
-        direction=grid.direction,
-        slice_axis=way.axes.index(volume.axis),
-        to_file=way.inverse.then(volume.to_file),
-    )
-
-
-def file_slice(volume: Volume, index: int) -> tuple[int, int]:
-    """Say where a slice of a scan lies in the scan's file, for programs that index the file's own array.
-
-    Parameters
-    ----------
-    volume
-        The scan.
-    index
-        The slice, counted along the scan's slice axis.
-
-    Returns
-    -------
-    The axis and the index in the array ``data[i, j, k]`` of the file, axes and indices counted from 0. The first axis
-    is the one whose voxels lie next to each other in a NIfTI, NRRD or MetaImage file. In a DICOM series i is the
-    column, j the row, and k the slice's place in the series, sorted by position in the sense of the normal, row times
-    column.
-    """
-    axis = volume.to_file.axes.index(volume.axis)
-    return 2 - axis, volume.n_slices - 1 - index if volume.to_file.flips[axis] else index

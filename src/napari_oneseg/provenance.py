@@ -12,7 +12,7 @@ import numpy as np
 from napari_oneseg import __version__
 from napari_oneseg.config import Direction
 from napari_oneseg.device import describe_device
-from napari_oneseg.orientation import file_grid, file_slice
+from napari_oneseg.file_order import file_grid, file_slice
 from napari_oneseg.planes import plane_name
 from napari_oneseg.screening import checked_range
 from napari_oneseg.session import OneSegSession, Propagation
@@ -60,7 +60,7 @@ def scan_record(volume: Volume) -> dict[str, Any]:
 
 
 def file_place(volume: Volume, index: int) -> dict[str, int]:
-    """Return what goes beside a slice's number in JSON: see :func:`~napari_oneseg.orientation.file_slice`."""
+    """Return what goes beside a slice's number in JSON: see :func:`~napari_oneseg.file_order.file_slice`."""
     axis, place = file_slice(volume, index)
     return {"file_axis": axis, "file_index": place}
 

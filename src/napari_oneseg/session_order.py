@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_oneseg.config import Direction
-from napari_oneseg.orientation import file_slice, in_file_order
+from napari_oneseg.file_order import file_slice, in_file_order
 from napari_oneseg.propagation.propagate import LabelledSlice
 from napari_oneseg.session_file import SavedSession
 from napari_oneseg.volume import Volume

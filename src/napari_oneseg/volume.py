@@ -2,7 +2,7 @@
 
 Arrays are ordered (z, y, x), and spacing follows the same order. A scan that was read from a file is in *patient
 order*: z runs to the head, y to the back and x to the patient's left, each as closely as the scan allows, however the
-file stores its voxels (:mod:`napari_oneseg.orientation`). *Slices* run along ``Volume.slice_axis``; an array "in slice
+file stores its voxels (:mod:`napari_oneseg.file_order`). *Slices* run along ``Volume.slice_axis``; an array "in slice
 order" has that axis first: (n, rows, columns).
 """
 

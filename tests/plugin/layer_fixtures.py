@@ -44,6 +44,11 @@ def save_scan(path: Path, direction: NDArray[np.float64], array: NDArray[np.gene
     return path
 
 
+def stored(path: Path) -> NDArray[np.generic]:
+    """The voxels of a file as it has them, (z, y, x), by SimpleITK."""
+    return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+
+
 def position(path: Path, index: Sequence[int]) -> NDArray[np.float64]:
     """Where a voxel of a file, (z, y, x), lies in the patient, by SimpleITK."""
     image = sitk.ReadImage(str(path))

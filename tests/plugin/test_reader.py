@@ -24,7 +24,7 @@ from napari_oneseg.plugin.commands import widget_of
 from napari_oneseg.plugin.reader import get_reader, read_layers
 from napari_oneseg.plugin.scan_layer import labels_layer_kwargs, scan_of_layer
 from tests.dicom_files import UID, enhanced, grey, save, save_series
-from tests.plugin.layer_fixtures import DIRECTIONS, SHAPE, SPACING, grey_values, position, same_grid, save_scan
+from tests.plugin.layer_fixtures import DIRECTIONS, SHAPE, SPACING, grey_values, position, same_grid, save_scan, stored
 
 PLUGIN = "napari-oneseg"
 HEIGHTS = [0.0, 2.0, 4.0]
@@ -88,7 +88,7 @@ def test_a_real_scan(make_napari_viewer: MakeViewer, data_dir: Path, tmp_path: P
     out = tmp_path / "labels.nii.gz"
     write_labels(out, labels, scan.shown)
     same_grid(out, path)
-    (found,) = np.argwhere(read_volume(out).array == 1)
+    (found,) = np.argwhere(stored(out) == 1)
     np.testing.assert_allclose(position(out, found), expected.TransformIndexToPhysicalPoint((50, 100, 20)), atol=1e-3)
 
 

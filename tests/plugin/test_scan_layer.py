@@ -37,6 +37,7 @@ from tests.plugin.layer_fixtures import (
     position,
     same_grid,
     save_scan,
+    stored,
 )
 
 # napari itself warns of tilted layers.
@@ -73,11 +74,10 @@ def exported_voxel_lies_there(scan: OpenScan, file: Path, out: Path) -> None:
     labels[index] = 2
     write_labels(out, labels, scan.shown)
     same_grid(out, file)
-    written = read_volume(out).array
-    (found,) = np.argwhere(written == 2)
+    (found,) = np.argwhere(stored(out) == 2)
     np.testing.assert_allclose(position(out, found), place(scan, index), atol=1e-3)
     # Same grey value: it is the same voxel of the scan's file too.
-    assert read_volume(file).array[tuple(found)] == scan.shown.array[index]
+    assert stored(file)[tuple(found)] == scan.shown.array[index]
 
 
 # Layers of this plugin

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_oneseg.errors import InputError, OutputError
+from napari_oneseg.file_order import file_grid, in_file_order
 from napari_oneseg.files import replacing, settle
 from napari_oneseg.image_formats import WRITABLE, known_ending
 from napari_oneseg.io import list_series, read_volume, write_labels
-from napari_oneseg.orientation import file_grid, in_file_order
 from napari_oneseg.plugin.scan_layer import OpenScan, scan_name, stamp_of
 from napari_oneseg.provenance import export_record
 from napari_oneseg.segment_codes import Segment

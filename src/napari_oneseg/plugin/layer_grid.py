@@ -18,8 +18,9 @@ from napari.utils.transforms import CompositeAffine
 from numpy.typing import NDArray
 
 from napari_oneseg.errors import InputError
+from napari_oneseg.file_order import reorient
 from napari_oneseg.image_formats import known_ending
-from napari_oneseg.orientation import Orientation, reorient
+from napari_oneseg.orientation import Orientation
 from napari_oneseg.volume import Volume
 
 __all__ = [
