@@ -89,6 +89,12 @@ def test_labels_of_different_types_share_a_file(tmp_path: Path) -> None:
     assert painted[0].dtype.kind == "u"
 
 
+def test_images_that_lie_in_memory_by_columns(tmp_path: Path) -> None:
+    painted = {2: np.asfortranarray(np.arange(35, dtype=np.uint8).reshape(SHAPE))}
+    save_session(tmp_path / "a", replace(saved(), state=SessionState(painted=painted)))
+    np.testing.assert_array_equal(load_session(tmp_path / "a").state.painted[2], painted[2])
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     path = tmp_path / "scan.oneseg"

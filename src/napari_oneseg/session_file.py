@@ -304,4 +304,5 @@ def _check_slices(meta: dict[str, Any], claims: Mapping[str, _Claim]) -> None:
 
 
 def _stacked(images: list[NDArray[Any]]) -> NDArray[Any]:
-    return np.stack(images) if images else np.zeros((0, 0, 0), np.uint8)
+    # By rows, as they are read: images that were painted as a transposed view would be stacked by columns.
+    return np.ascontiguousarray(np.stack(images)) if images else np.zeros((0, 0, 0), np.uint8)
