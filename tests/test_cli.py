@@ -359,12 +359,17 @@ def test_suggest_ranks_the_slices_of_a_range(case: dict[str, Path], weights: Pat
     assert [entry["index"] for entry in record["suggestions"]] == [entry.index for entry in expected]
     assert [entry["score"] for entry in record["suggestions"]] == pytest.approx([entry.score for entry in expected])
     assert (record["range"], record["slices"], record["slice_axis"]) == ([2, 7], 10, 0)
+    assert [(entry["file_axis"], entry["file_index"]) for entry in record["suggestions"]] == [
+        (2, entry.index) for entry in expected
+    ]
+    assert record["scan"]["sha256"] == session.volume.content_hash
     assert figure.read_bytes().startswith(PNG)
     assert "exists already" in refused(*typed)
 
 
-def test_suggest_prints_a_table_along_another_axis(case: dict[str, Path], weights: Path) -> None:
-    shown = run("suggest", case["scan"], "--weights", weights, "--axis", 2).stdout
+@pytest.mark.parametrize("axis", ["2", "sagittal"])
+def test_suggest_prints_a_table_along_another_axis(case: dict[str, Path], weights: Path, axis: str) -> None:
+    shown = run("suggest", case["scan"], "--weights", weights, "--axis", axis).stdout
     assert "slices 0 to 47" in shown
     assert len([line for line in shown.splitlines() if "│" in line]) == 5
 
@@ -436,6 +441,23 @@ def test_propagate_replaces_files_when_told_to(case: dict[str, Path], weights: P
     assert output.read_bytes() == b"old"
     run(*propagate(case, weights, "--overwrite"))
     assert labels_written(case).any()
+
+
+def test_json_says_where_slices_lie_in_a_file_of_another_order(case: dict[str, Path], weights: Path) -> None:
+    """The same scan stored as a sagittal series: data[i, j, k] has i to the feet and k to the left."""
+    plain = json.loads(run(*propagate(case, weights, "--json")).stdout)
+    for name in ("scan", "painted"):
+        image = nib.load(case[name])
+        nib.save(image.as_reoriented(np.array([[2, 1], [1, 1], [0, -1]])), case[name])
+    record = json.loads(run(*propagate(case, weights, "--json", "--overwrite")).stdout)
+    assert (plain["painted"], plain["scan"]["file_axis"]) == (record["painted"], 2)
+    assert (record["scan"]["plane"], record["scan"]["file_axis"]) == ("axial", 0)
+    assert record["scan"]["sha256"] == plain["scan"]["sha256"]
+    data = np.asarray(nib.load(case["painted"]).dataobj)
+    (held,) = np.unique(np.nonzero(data)[record["scan"]["file_axis"]])
+    assert record["scan"]["file_index"][record["painted"][0]] == held
+    for entry in record["next"]:
+        assert (entry["file_axis"], entry["file_index"]) == (0, record["scan"]["file_index"][entry["index"]])
 
 
 def test_propagate_along_another_axis(case: dict[str, Path], weights: Path) -> None:

@@ -30,6 +30,7 @@ from typer.testing import CliRunner
 
 from napari_oneseg import OneSegSession, __version__, write_image, write_labels
 from napari_oneseg.cli import app
+from napari_oneseg.features import cache
 from napari_oneseg.features.cache import FeatureCache
 from napari_oneseg.phantom import Phantom, phantom
 from tests.dicom_files import grey, put_pixels, save_series
@@ -131,6 +132,7 @@ def test_examples_of_a_page_run(
 ) -> None:
     # All pages look at the same scans, whose features are computed once.
     monkeypatch.setattr(OneSegSession, "__init__", partialmethod(OneSegSession.__init__, cache=kept_features))
+    monkeypatch.setattr(cache, "user_cache", lambda: kept_features)
     monkeypatch.chdir(shutil.copytree(files, tmp_path / "work"))
     namespace: dict[str, object] = {}
     for block in blocks(page):

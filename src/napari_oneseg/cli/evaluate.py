@@ -27,7 +27,7 @@ from napari_oneseg.errors import InputError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from napari_oneseg.evaluation.cases import CaseFiles
+    from napari_oneseg.evaluation.cases import Case, CaseFiles
     from napari_oneseg.evaluation.effort import EffortCurve
     from napari_oneseg.evaluation.protocols import CaseResult, Painting, PaintingProtocol
     from napari_oneseg.session import OneSegSession
@@ -113,13 +113,14 @@ def command(
         "weights": {"name": session.weights.name, "sha256": session.weights.sha256},
         "versions": software_versions(),
     }
+    scans: dict[str, Any] = {}
     if protocol == "effort":
-        measured, tables = _measure_effort(session, cases, chosen, parse_axis(axis))
+        measured, tables = _measure_effort(session, cases, chosen, parse_axis(axis), scans)
     else:
         paintings = [_painting(protocol, count, together) for count in counts]
-        results = _score(session, cases, paintings, chosen, parse_axis(axis))
+        results = _score(session, cases, paintings, chosen, parse_axis(axis), scans)
         measured, tables = _report(results, organs)
-    record |= measured
+    record |= measured | {"scans": scans}
     if json_file and not to_terminal:
         write_json(json_file, record)
     if pictures:
@@ -159,12 +160,22 @@ def _report(results: dict[Painting, list[CaseResult]], organs: dict[int, str]) -
     return {"results": record}, tables
 
 
+def _loaded(files: CaseFiles, axis: int | None, scans: dict[str, Any]) -> Case:
+    """Read a case, and note how its slices are counted."""
+    from napari_oneseg.provenance import scan_record
+
+    case = files.load(axis)
+    scans[case.name] = scan_record(case.volume)
+    return case
+
+
 def _score(
     session: OneSegSession,
     cases: list[CaseFiles],
     paintings: list[Painting],
     labels: tuple[int, ...] | None,
     axis: int | None,
+    scans: dict[str, Any],
 ) -> dict[Painting, list[CaseResult]]:
     """Score every case for every way of painting; a case is read, and its features computed, once."""
     from napari_oneseg.evaluation.protocols import evaluate_case, oneseg_method, oneseg_suggest
@@ -174,7 +185,7 @@ def _score(
     with progress_bar("Scans") as progress:
         progress(0, len(cases))
         for done, files in enumerate(cases, start=1):
-            case = files.load(axis)
+            case = _loaded(files, axis, scans)
             for painting in paintings:
                 results[painting].append(evaluate_case(method, case, painting, labels, suggest))
             progress(done, len(cases))
@@ -203,7 +214,11 @@ def _draw(
 
 
 def _measure_effort(
-    session: OneSegSession, cases: list[CaseFiles], labels: tuple[int, ...] | None, axis: int | None
+    session: OneSegSession,
+    cases: list[CaseFiles],
+    labels: tuple[int, ...] | None,
+    axis: int | None,
+    scans: dict[str, Any],
 ) -> tuple[dict[str, Any], list[Table]]:
     """Let simulated annotators paint every label of every case, and return the record and the table."""
     import numpy as np
@@ -221,7 +236,7 @@ def _measure_effort(
     with progress_bar("Scans") as progress:
         progress(0, len(cases))
         for done, files in enumerate(cases, start=1):
-            case = files.load(axis)
+            case = _loaded(files, axis, scans)
             held = [int(label) for label in np.unique(case.reference) if label]
             for label in held if labels is None else [label for label in labels if label in held]:
                 for name, annotator in annotators.items():
