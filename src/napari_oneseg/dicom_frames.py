@@ -27,6 +27,7 @@ _TRAITS = {
     "EchoTime": "echo time",
     "EffectiveEchoTime": "echo time",
     "InversionTime": "inversion time",
+    "InversionTimes": "inversion time",
     "DiffusionBValue": "b-value",
     "DiffusionGradientOrientation": "direction",
     "ImageType": "kind",
@@ -34,6 +35,7 @@ _TRAITS = {
     "SequenceName": "sequence",
     "TemporalPositionIdentifier": "time point",
     "TemporalPositionIndex": "time point",
+    "TemporalPositionTimeOffset": "time",
     "TriggerTime": "trigger time",
     "NominalCardiacTriggerDelayTime": "trigger time",
     "AcquisitionNumber": "acquisition",
@@ -53,6 +55,28 @@ _OF_FILES = (
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 )
 _ENTRIES = sorted({*_OF_FRAMES, *_OF_FILES})
+
+# The standard's functional groups that hold entries of frames, each with those that it holds (PS3.3, C.7.6.16 and the
+# macros of enhanced CT, MR and PET). What lies elsewhere, such as in a scanner's private sequences, means something else.
+_FRAME_TYPES = ("MRImageFrameTypeSequence", "CTImageFrameTypeSequence", "PETFrameTypeSequence")
+_MACROS: dict[tuple[str, ...], tuple[str, ...]] = {
+    # Entries of a classic object that has become a multi-frame one, without a macro of their own; macros count more.
+    ("UnassignedSharedConvertedAttributesSequence",): tuple(_TRAITS),
+    ("UnassignedPerFrameConvertedAttributesSequence",): tuple(_TRAITS),
+    ("PlanePositionSequence",): ("ImagePositionPatient",),
+    ("PlaneOrientationSequence",): ("ImageOrientationPatient",),
+    ("PixelMeasuresSequence",): ("PixelSpacing",),
+    ("PixelValueTransformationSequence",): ("RescaleSlope", "RescaleIntercept"),
+    ("FrameContentSequence",): ("StackID", "TemporalPositionIndex", "FrameAcquisitionNumber"),
+    ("TemporalPositionSequence",): ("TemporalPositionTimeOffset",),
+    ("CardiacSynchronizationSequence",): ("NominalCardiacTriggerDelayTime",),
+    ("MREchoSequence",): ("EffectiveEchoTime",),
+    ("MRModifierSequence",): ("InversionTimes",),
+    ("MRDiffusionSequence",): ("DiffusionBValue",),
+    ("MRDiffusionSequence", "DiffusionGradientDirectionSequence"): ("DiffusionGradientOrientation",),
+    ("CTReconstructionSequence",): ("ConvolutionKernel", "ReconstructionDiameter"),
+    **{(sequence,): ("FrameType",) for sequence in _FRAME_TYPES},
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -157,30 +181,29 @@ def _padding(dataset: pydicom.Dataset, allocated: int, is_signed: bool) -> tuple
 def _frames(dataset: pydicom.Dataset, header: Header) -> Iterator[Frame]:
     instance = _number(dataset.get("InstanceNumber")) or 0
     entries = {keyword: dataset.get(keyword) for keyword in _OF_FRAMES if dataset.get(keyword) is not None}
-    shared = dataset.get("SharedFunctionalGroupsSequence") or []
-    for group in shared[:1]:
-        entries.update(_entries_below(group))
+    if header.shape[0] > 1:
+        entries.pop("ImagePositionPatient", None)  # that of one frame at most
+    for group in (dataset.get("SharedFunctionalGroupsSequence") or [])[:1]:
+        entries |= _entries_of(group)
     groups = dataset.get("PerFrameFunctionalGroupsSequence") or []
     if not groups:
-        if header.shape[0] > 1:
-            entries.pop("ImagePositionPatient", None)  # that of the first frame only
         yield _frame(header, 0, instance, entries)
         return
     if len(groups) != header.shape[0]:
         raise ValueError("as many descriptions as frames were expected")
     for index, group in enumerate(groups):
-        yield _frame(header, index, instance + index, entries | _entries_below(group))
+        yield _frame(header, index, instance + index, entries | _entries_of(group))
 
 
-def _entries_below(group: pydicom.Dataset) -> dict[str, Any]:
-    """Collect the wanted entries of a functional group, however deep in it they lie."""
+def _entries_of(group: pydicom.Dataset) -> dict[str, Any]:
+    """Return the entries of frames that a functional group holds where the standard puts them."""
     found: dict[str, Any] = {}
-    for element in group:
-        if element.VR == "SQ":
-            for item in element.value[:1]:
-                found.update(_entries_below(item))
-        elif element.keyword in _OF_FRAMES:
-            found[element.keyword] = element.value
+    for sequences, keywords in _MACROS.items():
+        item: pydicom.Dataset | None = group
+        for sequence in sequences:
+            item = next(iter(item.get(sequence) or ()), None) if item is not None else None
+        if item is not None:
+            found |= {keyword: item.get(keyword) for keyword in keywords if item.get(keyword) is not None}
     return found
 
 
