@@ -42,22 +42,28 @@ _TRAITS = {
     "FrameAcquisitionNumber": "acquisition",
     "ConvolutionKernel": "kernel",
     "ReconstructionDiameter": "field of view",
+    "FrameReferenceTime": "frame time",
+    "AcquisitionTime": "acquisition time",
+    "ContentTime": "content time",
 }
 TRAITS = tuple(dict.fromkeys(_TRAITS.values()))
 """What may tell images at the same position apart, the most telling first."""
 
 _PLACE = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
-_OF_FRAMES = {*_TRAITS, *_PLACE, "RescaleSlope", "RescaleIntercept"}
+_OF_FRAMES = {*_TRAITS, *_PLACE, "SliceLocation", "RescaleSlope", "RescaleIntercept"}
 _OF_FILES = (
     *("SOPInstanceUID", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "Modality", "InstanceNumber"),
     *("NumberOfFrames", "Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation"),
     *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 )
-_ENTRIES = sorted({*_OF_FRAMES, *_OF_FILES})
+_SIEMENS = (0x0019, "SIEMENS MR HEADER")
+_IMAGES_IN_MOSAIC = 0x0A
+_OF_SIEMENS = (0x0019_0010, 0x0019_1000 | _IMAGES_IN_MOSAIC)
+_ENTRIES: tuple[str | int, ...] = (*sorted({*_OF_FRAMES, *_OF_FILES}), *_OF_SIEMENS)
 
 # The standard's functional groups that hold entries of frames, each with those that it holds (PS3.3, C.7.6.16 and the
-# macros of enhanced CT, MR and PET). What lies elsewhere, such as in a scanner's private sequences, means something else.
+# macros of enhanced CT, MR and PET). What lies elsewhere, as in a scanner's private sequences, means something else.
 _FRAME_TYPES = ("MRImageFrameTypeSequence", "CTImageFrameTypeSequence", "PETFrameTypeSequence")
 _MACROS: dict[tuple[str, ...], tuple[str, ...]] = {
     # Entries of a classic object that has become a multi-frame one, without a macro of their own; macros count more.
@@ -99,11 +105,15 @@ class Header:
     bits: tuple[int, int, int]
     is_signed: bool
     padding: tuple[int, int] | None
+    is_mosaic: bool
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
-    """One image of a file: where it lies, in mm, how its grey values are scaled, and what sets it apart from others."""
+    """One image of a file: where it lies, in mm, how its grey values are scaled, and what sets it apart from others.
+
+    ``slice_location`` is where it lies along some axis, in mm; it is not known along which.
+    """
 
     header: Header = field(repr=False)
     index: int
@@ -111,6 +121,7 @@ class Frame:
     position: tuple[float, ...] | None
     orientation: tuple[float, ...] | None
     pixel_spacing: tuple[float, ...] | None
+    slice_location: float | None
     slope: float
     intercept: float
     traits: Mapping[str, str]
@@ -164,7 +175,18 @@ def _header(path: Path, dataset: pydicom.Dataset) -> Header:
         (allocated, stored, stored - 1 if high_bit is None else int(high_bit)),
         is_signed,
         _padding(dataset, allocated, is_signed),
+        _is_mosaic(dataset),
     )
+
+
+def _is_mosaic(dataset: pydicom.Dataset) -> bool:
+    """Whether each image is a mosaic of Siemens: all slices of a time point as its tiles, which nothing public says."""
+    if "MOSAIC" in _text(dataset.get("ImageType") or "").upper().split():
+        return True
+    try:
+        return _IMAGES_IN_MOSAIC in dataset.private_block(*_SIEMENS)
+    except KeyError:
+        return False
 
 
 def _padding(dataset: pydicom.Dataset, allocated: int, is_signed: bool) -> tuple[int, int] | None:
@@ -211,7 +233,9 @@ def _frame(header: Header, index: int, instance: int, entries: Mapping[str, Any]
     position, orientation, spacing = (
         _numbers(entries.get(keyword), count) for keyword, count in zip(_PLACE, (3, 6, 2), strict=True)
     )
-    slope, intercept = (entries.get(keyword) for keyword in ("RescaleSlope", "RescaleIntercept"))
+    height, slope, intercept = (
+        entries.get(keyword) for keyword in ("SliceLocation", "RescaleSlope", "RescaleIntercept")
+    )
     traits = {keyword: _text(entries[keyword]) for keyword in _TRAITS if entries.get(keyword) not in (None, "")}
     return Frame(
         header,
@@ -220,6 +244,7 @@ def _frame(header: Header, index: int, instance: int, entries: Mapping[str, Any]
         position,
         orientation,
         spacing,
+        None if height is None else float(height),
         1.0 if slope is None else float(slope),
         0.0 if intercept is None else float(intercept),
         {_TRAITS[keyword]: value for keyword, value in traits.items()},
