@@ -221,7 +221,9 @@ def _series(stack: Stack, part: str) -> Series:
             grid = _grid(frames)
         except InputError as error:
             problem = str(error)
-    slices = int(grid.places[-1]) + 1 if grid else header.shape[0] if frames[0].position is None else len(frames)
+    # A multi-frame file without positions is one frame here.
+    images = max(len(frames), header.shape[0]) if frames[0].position is None else len(frames)
+    slices = int(grid.places[-1]) + 1 if grid else images
     if problem is None:
         problem = _too_large(frames, slices)
     extra = ", ".join(f"{trait} {value}" for trait, value in stack.told.items())
