@@ -11,10 +11,13 @@ from numpy.typing import NDArray
 from napari_oneseg.errors import InputError
 from napari_oneseg.volume import SHEARED
 
-__all__ = ["SERIES", "SliceGrid", "filled_slices", "number_places", "slice_grid"]
+__all__ = ["FRAME_OF_REFERENCE", "SERIES", "SliceGrid", "filled_slices", "number_places", "slice_grid"]
 
 SERIES = "series"
-"""The entry of ``Volume.header`` that names the DICOM series a scan was read from: its UID."""
+"""The entry of ``Volume.header`` that names the DICOM series a scan was read from: its key, as of ``list_series``."""
+
+FRAME_OF_REFERENCE = "frame_of_reference"
+"""The entry of ``Volume.header`` that names the space in which a DICOM series' positions are measured: its UID."""
 
 # Images at the same position, as it was measured anew for each: within a share of the largest gap between slices (four
 # times the usual one, where three are missing), and of the smaller pixel side. All of them, where they fill less than

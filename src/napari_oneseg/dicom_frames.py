@@ -16,7 +16,7 @@ from napari_oneseg.dicom_file import DAMAGED, mute_libraries, parse_entries
 from napari_oneseg.errors import InputError
 from napari_oneseg.image_formats import has_dicom_mark, may_be_dicom
 
-__all__ = ["TRAITS", "Frame", "Header", "read_frames"]
+__all__ = ["TRAITS", "Frame", "Header", "frames_of", "read_frames"]
 
 _NO_SCANS = {"SEG", "RTDOSE"}  # modalities that are drawn on scans
 
@@ -52,7 +52,8 @@ TRAITS = tuple(dict.fromkeys(_TRAITS.values()))
 _PLACE = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
 _OF_FRAMES = {*_TRAITS, *_PLACE, "SliceLocation", "RescaleSlope", "RescaleIntercept"}
 _OF_FILES = (
-    *("SOPInstanceUID", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "Modality", "InstanceNumber"),
+    *("SOPInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "InstanceNumber"),
+    *("SeriesNumber", "SeriesDescription", "Modality"),
     *("NumberOfFrames", "Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation"),
     *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
@@ -96,6 +97,7 @@ class Header:
     path: Path = field(repr=False)
     instance: str
     series: str
+    frame_of_reference: str
     number: int | None
     description: str
     modality: str
@@ -142,7 +144,7 @@ def read_frames(path: Path) -> list[Frame]:
         dataset = parse_entries(path, _ENTRIES)
         if not dataset.get("Rows") or not dataset.get("Columns") or dataset.get("Modality") in _NO_SCANS:
             return []
-        return list(_frames(dataset, _header(path, dataset)))
+        return list(frames_of(path, dataset))
     except InputError:
         raise
     except DAMAGED as error:
@@ -165,6 +167,7 @@ def _header(path: Path, dataset: pydicom.Dataset) -> Header:
         path,
         str(dataset.get("SOPInstanceUID") or ""),
         str(dataset.get("SeriesInstanceUID") or ""),
+        str(dataset.get("FrameOfReferenceUID") or ""),
         _number(dataset.get("SeriesNumber")),
         str(dataset.get("SeriesDescription") or "").strip(),
         modality,
@@ -200,7 +203,9 @@ def _padding(dataset: pydicom.Dataset, allocated: int, is_signed: bool) -> tuple
     return min(values), max(values)
 
 
-def _frames(dataset: pydicom.Dataset, header: Header) -> Iterator[Frame]:
+def frames_of(path: Path, dataset: pydicom.Dataset) -> Iterator[Frame]:
+    """Yield the frames of a file that was parsed, in its order; one of :data:`DAMAGED` is raised if it is damaged."""
+    header = _header(path, dataset)
     instance = _number(dataset.get("InstanceNumber")) or 0
     entries = {keyword: dataset.get(keyword) for keyword in _OF_FRAMES if dataset.get(keyword) is not None}
     if header.shape[0] > 1:

@@ -17,7 +17,7 @@ from napari_oneseg.dicom_pixels import read_grey_values, value_type
 from napari_oneseg.dicom_stacks import Stack, grouped, places_of, split
 from napari_oneseg.errors import InputError
 
-__all__ = ["LARGEST", "Series", "choose_series", "files_at", "list_series", "read_series"]
+__all__ = ["LARGEST", "Series", "choose_series", "files_at", "list_series", "read_series", "series_of"]
 
 LARGEST = 2 << 30
 """Bytes of grey values that are read at most; told from the headers, before memory is used."""
@@ -83,9 +83,12 @@ def list_series(path: str | Path) -> list[Series]:
     InputError
         If there is no such folder, or it holds more than 20,000 files, or damaged DICOM files.
     """
-    frames: list[Frame] = []
-    for file in files_at(Path(path)):
-        frames += read_frames(file)
+    return series_of(files_at(Path(path)))
+
+
+def series_of(files: Iterable[Path]) -> list[Series]:
+    """List the scans in DICOM files, as :func:`list_series` does."""
+    frames = [frame for file in files for frame in read_frames(file)]
     frames.sort(key=lambda frame: frame.instance_number)
     found: list[Series] = []
     for group in grouped(_without_copies(frames), lambda frame: frame.header.series):
@@ -114,10 +117,13 @@ def choose_series(folder: Path, found: Sequence[Series], wanted: str | None = No
     if not found and folder.is_file():
         raise InputError(
             f"{folder.name} holds no images of a scan; segmentations, doses and reports cannot be opened. Give the "
-            "scan that it belongs to."
+            "scan that it belongs to; a segmentation can be given with it, as its annotation."
         )
     if not found:
-        raise InputError(f"{folder} holds no DICOM files; give the folder in which the files of one series lie.")
+        raise InputError(
+            f"{folder} holds no DICOM files with images of a scan; give the folder in which the files of one series "
+            "lie."
+        )
     listed = "; ".join(map(str, found))
     if wanted is None:
         chosen = [series for series in found if series.problem is None]
