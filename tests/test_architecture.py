@@ -43,6 +43,8 @@ LAYERS = [
     "gdcm",
     "dicom_pixels",
     "dicom_series",
+    "dicom_seg_images",
+    "dicom_seg_labels",
     "metaimage",
     "nifti",
     "nrrd",

@@ -83,7 +83,7 @@ def test_labels_of_a_series_can_be_written_and_read(tmp_path: Path) -> None:
 
 def test_a_folder_without_dicom(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("nothing to see")
-    refused(tmp_path, "holds no DICOM files; give the folder")
+    refused(tmp_path, "holds no DICOM files with images of a scan; give the folder")
 
 
 def test_several_series_are_named_without_the_patient(tmp_path: Path) -> None:

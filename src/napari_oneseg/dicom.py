@@ -11,13 +11,22 @@ from numpy.typing import NDArray
 from napari_oneseg.errors import InputError
 from napari_oneseg.volume import SHEARED
 
-__all__ = ["SERIES", "SliceGrid", "filled_slices", "slice_grid"]
+__all__ = ["FRAME_OF_REFERENCE", "SERIES", "SliceGrid", "filled_slices", "number_places", "slice_grid"]
 
 SERIES = "series"
-"""The entry of ``Volume.header`` that names the DICOM series a scan was read from: its UID."""
+"""The entry of ``Volume.header`` that names the DICOM series a scan was read from: its key, as of ``list_series``."""
 
+FRAME_OF_REFERENCE = "frame_of_reference"
+"""The entry of ``Volume.header`` that names the space in which a DICOM series' positions are measured: its UID."""
+
+# Images at the same position, as it was measured anew for each: within a share of the largest gap between slices (four
+# times the usual one, where three are missing), and of the smaller pixel side. All of them, where they fill less than
+# that, have no gap to be compared with.
 _SAME_PLACE = 1e-3  # mm
+_OF_LARGEST_GAP = 0.15
+_ALL_AT_ONE_PLACE = 0.1  # of the smaller pixel side
 _SIDEWAYS = 0.25  # of the smaller pixel side
+_FLAT = 0.5  # length of the normal of an orientation that is none
 _EVEN, _UNEVEN = 0.01, 0.1  # of the gap between slices
 # Interpolating more than that would show anatomy that nobody has seen.
 _MISSING, _IN_A_ROW = 0.1, 3
@@ -66,6 +75,44 @@ def filled_slices(header: Mapping[str, str]) -> NDArray[np.intp]:
     return np.array(header.get(_FILLED, "").split(), np.intp)
 
 
+def number_places(
+    positions: NDArray[np.float64], orientation: NDArray[np.float64], pixel_spacing: tuple[float, float]
+) -> NDArray[np.intp]:
+    """Give each of the places at which parallel images lie a number; nearly the same position is the same place.
+
+    Parameters
+    ----------
+    positions, orientation, pixel_spacing
+        As in :func:`slice_grid`.
+
+    Returns
+    -------
+    Shape (n,), from 0 on, without a gap.
+    """
+    pixel = min(pixel_spacing)
+    row, column = orientation[:3], orientation[3:]
+    axes = np.stack([np.cross(row, column), row, column])
+    if np.linalg.norm(axes[0]) < _FLAT:
+        axes = np.eye(3)
+    along, *aside = axes @ positions.T
+    numbers = [_runs(along, _ALL_AT_ONE_PLACE * pixel, _OF_LARGEST_GAP, _SIDEWAYS * pixel)]
+    numbers += [_runs(values, 0, 1, _SIDEWAYS * pixel) for values in aside]
+    return np.unique(np.stack(numbers, axis=1), axis=0, return_inverse=True)[1].reshape(-1)
+
+
+def _runs(values: NDArray[np.float64], whole: float, share: float, most: float) -> NDArray[np.intp]:
+    """Give each run of values that follow each other closely a number, shape (n,).
+
+    Closely is within ``share`` of the largest gap, and ``most``. All are one run if they lie within ``whole``.
+    """
+    order = np.argsort(values, kind="stable")
+    gaps = np.diff(values[order])
+    close = max(_SAME_PLACE, min(share * gaps.max(initial=0), most), whole if gaps.sum() <= whole else 0)
+    numbers = np.empty(len(values), np.intp)
+    numbers[order] = np.concatenate([[0], np.cumsum(gaps > close)])
+    return numbers
+
+
 def slice_grid(
     positions: NDArray[np.float64], orientation: NDArray[np.float64], pixel_spacing: tuple[float, float]
 ) -> SliceGrid:
@@ -93,13 +140,9 @@ def slice_grid(
     row, column = _perpendicular(orientation)
     normal = np.cross(row, column)
     along = positions @ normal
+    _check_single(number_places(positions, orientation, pixel_spacing), along)
     order = np.argsort(along, kind="stable")
     positions, along = positions[order], along[order]
-    if np.diff(along).min() < _SAME_PLACE:
-        raise InputError(
-            "This DICOM series holds several images at the same position (time points or echoes); give a folder with "
-            "one image for each position."
-        )
     _check_straight(positions, along, normal, min(pixel_spacing))
     places, gap, remarks = _places(along)
     first = positions[0]
@@ -110,6 +153,19 @@ def slice_grid(
         (float(first[0]), float(first[1]), float(first[2])),
         np.stack([normal, column, row], axis=1),
         remarks,
+    )
+
+
+def _check_single(numbers: NDArray[np.intp], along: NDArray[np.float64]) -> None:
+    """Refuse images of which several lie at the same place."""
+    first, count = np.unique(numbers, return_index=True, return_counts=True)[1:]
+    if count.size == numbers.size:
+        return
+    where = _listed(np.sort(along[first[count > 1]]))
+    raise InputError(
+        f"This DICOM series holds several images at the same position: {numbers.size} images at {count.size} "
+        f"positions, up to {count.max()} of them at {where}, and nothing in their headers tells them apart as time "
+        "points or echoes. Give a folder with one image for each position."
     )
 
 

@@ -43,8 +43,10 @@ def mute_libraries() -> None:
     warnings.filterwarnings("ignore", module=r"(pydicom|highdicom|napari_oneseg\.dicom)")
 
 
-def parse_entries(path: Path, keywords: Sequence[str]) -> pydicom.Dataset:
+def parse_entries(path: Path, keywords: Sequence[str | int]) -> pydicom.Dataset:
     """Parse the entries that stand before the pixels; of those only the ones that are wanted are kept.
+
+    Private ones have no keyword, and are wanted by their tag.
 
     Raises
     ------

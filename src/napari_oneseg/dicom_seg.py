@@ -14,9 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_oneseg import __version__
-from napari_oneseg.dicom import SERIES, filled_slices
 from napari_oneseg.dicom_file import mute_libraries
-from napari_oneseg.dicom_series import files_at
+from napari_oneseg.dicom_seg_images import SourceImages, find_images, slices_taken
 from napari_oneseg.errors import InputError, OutputError
 from napari_oneseg.file_order import in_file_order
 from napari_oneseg.files import replacing
@@ -25,20 +24,6 @@ from napari_oneseg.volume import Volume, label_dtype
 
 __all__ = ["write_dicom_seg"]
 
-# The scan's grid and the images' agree within what SimpleITK loses on the way.
-_SPACING_TOLERANCE = 1e-4  # share of the spacing
-_PLACE_TOLERANCE = 1e-2  # share of the smallest spacing
-_DIRECTION_TOLERANCE = 1e-3  # of each component of the unit vectors
-
-# What DICOM lets be empty, but not be absent; many files lack it all the same.
-_MAY_BE_EMPTY = (
-    "PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate",
-    "StudyTime",
-)  # fmt: skip
-_NEEDED = (
-    "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Rows", "Columns",
-    "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient",
-)  # fmt: skip
 _LONGEST_NAME = 64
 
 
@@ -65,8 +50,8 @@ def write_dicom_seg(
     volume
         The scan that the labels were made on, as :func:`~napari_oneseg.io.read_volume` read it from a DICOM series.
     source_files
-        The files of that series in any order, or the folder that holds them or folders with them; files of other
-        series are passed over.
+        The files of that series in any order, or the folder that holds them or folders with them, or the multi-frame
+        file; files of other series are passed over.
     segments
         Name, colour and code of each label. A label without one is called by its number; one that no voxel has is left
         out.
@@ -86,10 +71,10 @@ def write_dicom_seg(
     present = _present(labels, volume)
     # The images lie along the file's first axis.
     labels, volume = volume.to_file.apply(labels), in_file_order(volume)
-    images = _images(_files(source_files), volume)
+    images = find_images(source_files, volume)
     # The narrowest type: highdicom looks at all voxels once for each segment.
     numbers: NDArray[np.unsignedinteger] = np.searchsorted([0, *present], labels).astype(label_dtype(len(present)))
-    numbers = numbers[_taken(volume)]
+    numbers = numbers[slices_taken(volume)]
     mute_libraries()
     _write(path, numbers, volume, images, segments_of(present, segments))
 
@@ -98,7 +83,7 @@ def _write(
     path: Path,
     numbers: NDArray[np.unsignedinteger],
     volume: Volume,
-    images: list[Any],
+    images: SourceImages,
     segments: Mapping[int, Segment],
 ) -> None:
     try:
@@ -133,129 +118,20 @@ def _present(labels: NDArray[np.integer[Any]], volume: Volume) -> list[int]:
     return present
 
 
-def _files(source: str | Path | Sequence[Path]) -> Sequence[Path]:
-    if not isinstance(source, str | Path):
-        return source
-    folder = Path(source)
-    if not folder.is_dir():
-        raise InputError(
-            f"{folder.name} is no folder with a DICOM series. DICOM-SEG refers to the DICOM images that the scan was "
-            "read from; export a scan of another format as NRRD or NIfTI."
-        )
-    return files_at(folder)
-
-
-def _images(files: Sequence[Path], volume: Volume) -> list[Any]:
-    """Return the headers of the series that the scan was read from, in the order of its slices."""
-    series: dict[str, list[Any]] = {}
-    for file in files:
-        image = _header(Path(file))
-        if image is not None:
-            series.setdefault(image.SeriesInstanceUID, []).append(image)
-    # Others of the same study may lie at the same places.
-    own = volume.header.get(SERIES)
-    problems = []
-    for images in [series[own]] if own in series else series.values():
-        ordered = _by_position(images, volume)
-        problem = _mismatch(ordered, volume)
-        if problem is None:
-            return ordered
-        problems.append(problem)
-    if not problems:
-        raise InputError(
-            "None of the given files is a DICOM image with a position in space. DICOM-SEG refers to the DICOM images "
-            "that the scan was read from; export a scan of another format as NRRD or NIfTI."
-        )
-    raise InputError(
-        f"The given DICOM files are not the images of this scan: {'; '.join(problems)}. Give the files that it was "
-        "read from, or export it as NRRD or NIfTI."
-    )
-
-
-def _header(file: Path) -> Any | None:
-    """Return an image's entries without its pixels, None for what is no DICOM image with a position."""
-    import pydicom
-    from pydicom.errors import InvalidDicomError
-
-    try:
-        image = pydicom.dcmread(file, stop_before_pixels=True)
-    except InvalidDicomError:
-        return None
-    except (OSError, EOFError, ValueError, KeyError, AttributeError) as error:
-        raise InputError(
-            f"The DICOM file {file.name} cannot be read; it may be damaged or may have been moved."
-        ) from error
-    if any(not image.get(keyword) for keyword in _NEEDED):
-        return None
-    for keyword in _MAY_BE_EMPTY:
-        if keyword not in image:
-            setattr(image, keyword, "")
-    return image
-
-
-def _by_position(images: list[Any], volume: Volume) -> list[Any]:
-    normal = np.asarray(volume.direction)[:, 0]
-    return sorted(images, key=lambda image: float(np.dot(image.ImagePositionPatient, normal)))
-
-
-def _mismatch(images: list[Any], volume: Volume) -> str | None:
-    """Say in what the images, in the order of the slices, are not those of the scan; None if they are."""
-    _, rows, columns = volume.array.shape
-    if len(images) != len(_taken(volume)):
-        return f"{len(images)} images instead of {len(_taken(volume))}"
-    if any((image.Rows, image.Columns) != (rows, columns) for image in images):
-        return f"images that have not {rows} rows and {columns} columns"
-    spacing = np.array([image.PixelSpacing for image in images], dtype=float)
-    if (np.abs(spacing - volume.spacing[1:]) > _SPACING_TOLERANCE * np.array(volume.spacing[1:])).any():
-        return "another pixel spacing"
-    axes = np.array([image.ImageOrientationPatient for image in images], dtype=float)
-    along_row, along_column = np.asarray(volume.direction)[:, 2], np.asarray(volume.direction)[:, 1]
-    if np.abs(axes - np.concatenate([along_row, along_column])).max() > _DIRECTION_TOLERANCE:
-        return "another orientation"
-    return _misplaced(np.array([image.ImagePositionPatient for image in images], dtype=float), volume)
-
-
-def _taken(volume: Volume) -> NDArray[np.intp]:
-    """Return the slices of which there are images: all but those that were missing and were filled in."""
-    return np.setdiff1d(np.arange(volume.array.shape[0]), filled_slices(volume.header))
-
-
-def _misplaced(positions: NDArray[np.float64], volume: Volume) -> str | None:
-    """Say if images do not lie where the scan's slices lie.
-
-    The slices of an unevenly spaced series stand for images that lie somewhat before or behind them, so only the first
-    and the last must lie on their slice along the normal; all must lie straight above each other, each in a place of
-    its own.
-    """
-    normal = np.asarray(volume.direction)[:, 0]
-    offsets = positions - np.asarray(volume.origin)
-    along = offsets @ normal
-    tolerance = _PLACE_TOLERANCE * min(volume.spacing)
-    ends = np.array([0.0, (volume.array.shape[0] - 1) * volume.spacing[0]])
-    # The sides drift with the direction's own rounding.
-    sideways = np.abs(offsets - along[:, np.newaxis] * normal).max()
-    if np.abs(along[[0, -1]] - ends).max() > tolerance or sideways > tolerance + _DIRECTION_TOLERANCE * ends[1]:
-        return "another position"
-    return "several images at the same position" if np.diff(along).min() <= 0 else None
-
-
 def _segmentation(
-    numbers: NDArray[np.unsignedinteger], volume: Volume, images: list[Any], segments: Mapping[int, Segment]
+    numbers: NDArray[np.unsignedinteger], volume: Volume, images: SourceImages, segments: Mapping[int, Segment]
 ) -> Any:
     import highdicom as hd
 
-    first = images[0]
-    if not first.get("SliceThickness"):
-        first.SliceThickness = volume.spacing[0]
-    return hd.seg.Segmentation(
-        source_images=images,
+    segmentation = hd.seg.Segmentation(
+        source_images=images.headers,
         pixel_array=numbers,
         segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=[
             _description(number, label, segment) for number, (label, segment) in enumerate(segments.items(), start=1)
         ],
         series_instance_uid=hd.UID(),
-        series_number=1000 + int(first.get("SeriesNumber") or 0) % 1_000_000,
+        series_number=1000 + int(images.headers[0].get("SeriesNumber") or 0) % 1_000_000,
         sop_instance_uid=hd.UID(),
         instance_number=1,
         manufacturer="OneSeg",
@@ -264,10 +140,26 @@ def _segmentation(
         device_serial_number="0",
         content_label="SEGMENTATION",
         series_description="OneSeg segmentation",
-        pixel_measures=hd.PixelMeasuresSequence(first.PixelSpacing, first.SliceThickness, volume.spacing[0]),
+        pixel_measures=hd.PixelMeasuresSequence(volume.spacing[1:], images.thickness, volume.spacing[0]),
         # Names of labels may be in any script.
         specific_character_set="ISO_IR 192",
     )
+    if images.frame_numbers:
+        _refer_to_frames(segmentation, images.frame_numbers)
+    return segmentation
+
+
+def _refer_to_frames(segmentation: Any, numbers: Sequence[int]) -> None:
+    """Let frames refer to those of the whole multi-frame file; highdicom knows those of the scan only."""
+    # Frames of several segments share one item.
+    images = {
+        id(image): image
+        for entry in segmentation.PerFrameFunctionalGroupsSequence
+        for derivation in entry.get("DerivationImageSequence", ())
+        for image in derivation.SourceImageSequence
+    }
+    for image in images.values():
+        image.ReferencedFrameNumber = numbers[int(image.ReferencedFrameNumber) - 1]
 
 
 def _description(number: int, label: int, segment: Segment) -> Any:
@@ -309,7 +201,7 @@ def _text(name: str) -> str:
     ]
 
 
-def _read_back(path: Path, volume: Volume, images: list[Any]) -> NDArray[np.unsignedinteger]:
+def _read_back(path: Path, volume: Volume, images: SourceImages) -> NDArray[np.unsignedinteger]:
     """Return the segments' numbers on the scan's grid, by what the file says of each frame: its segment and its place.
 
     Raises
@@ -320,9 +212,9 @@ def _read_back(path: Path, volume: Volume, images: list[Any]) -> NDArray[np.unsi
     import pydicom
 
     normal = np.asarray(volume.direction)[:, 0]
-    places = np.array([np.dot(image.ImagePositionPatient, normal) for image in images])
+    places = images.positions @ normal
     image = pydicom.dcmread(path)
-    numbers = np.zeros((len(images), *volume.array.shape[1:]), np.uint16)
+    numbers = np.zeros((len(places), *volume.array.shape[1:]), np.uint16)
     for number, entry in enumerate(image.PerFrameFunctionalGroupsSequence):
         position = _group(image, entry, "PlanePositionSequence").ImagePositionPatient
         index = int(np.abs(places - np.dot(position, normal)).argmin())

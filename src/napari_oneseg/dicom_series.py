@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from napari_oneseg.dicom import SliceGrid, slice_grid
 from napari_oneseg.dicom_frames import Frame, read_frames
 from napari_oneseg.dicom_pixels import read_grey_values, value_type
-from napari_oneseg.dicom_stacks import Stack, grouped, split
+from napari_oneseg.dicom_stacks import Stack, grouped, places_of, split
 from napari_oneseg.errors import InputError
 
-__all__ = ["LARGEST", "Series", "choose_series", "files_at", "list_series", "read_series"]
+__all__ = ["LARGEST", "Series", "choose_series", "files_at", "list_series", "read_series", "series_of"]
 
 LARGEST = 2 << 30
 """Bytes of grey values that are read at most; told from the headers, before memory is used."""
@@ -58,7 +58,8 @@ class Series:
     def __str__(self) -> str:
         """Return number, description and number of slices, as shown to the user."""
         number = "" if self.number is None else f"{self.number}: "
-        images = f"{self.shape[0]} slices" if self.shape[0] > 1 else "1 image"
+        kind = "images" if self.grid is None else "slices"
+        images = f"{self.shape[0]} {kind}" if self.shape[0] > 1 else "1 image"
         return f"{number}'{self.description or 'without description'}', {images}"
 
 
@@ -82,9 +83,12 @@ def list_series(path: str | Path) -> list[Series]:
     InputError
         If there is no such folder, or it holds more than 20,000 files, or damaged DICOM files.
     """
-    frames: list[Frame] = []
-    for file in files_at(Path(path)):
-        frames += read_frames(file)
+    return series_of(files_at(Path(path)))
+
+
+def series_of(files: Iterable[Path]) -> list[Series]:
+    """List the scans in DICOM files, as :func:`list_series` does."""
+    frames = [frame for file in files for frame in read_frames(file)]
     frames.sort(key=lambda frame: frame.instance_number)
     found: list[Series] = []
     for group in grouped(_without_copies(frames), lambda frame: frame.header.series):
@@ -113,13 +117,18 @@ def choose_series(folder: Path, found: Sequence[Series], wanted: str | None = No
     if not found and folder.is_file():
         raise InputError(
             f"{folder.name} holds no images of a scan; segmentations, doses and reports cannot be opened. Give the "
-            "scan that it belongs to."
+            "scan that it belongs to; a segmentation can be given with it, as its annotation."
         )
     if not found:
-        raise InputError(f"{folder} holds no DICOM files; give the folder in which the files of one series lie.")
+        raise InputError(
+            f"{folder} holds no DICOM files with images of a scan; give the folder in which the files of one series "
+            "lie."
+        )
     listed = "; ".join(map(str, found))
     if wanted is None:
-        chosen = [series for series in found if series.problem is None] or list(found)
+        chosen = [series for series in found if series.problem is None]
+        if not chosen:
+            raise InputError(_why_none(folder, found))
         inside = [series for series in chosen if all(frame.header.path.parent == folder for frame in series.frames)]
         chosen = inside if len(inside) == 1 else chosen
         if len(chosen) > 1:
@@ -137,6 +146,17 @@ def choose_series(folder: Path, found: Sequence[Series], wanted: str | None = No
     if series.problem is not None:
         raise InputError(series.problem)
     return series
+
+
+def _why_none(folder: Path, found: Sequence[Series]) -> str:
+    """Say why no scan of a folder can be read."""
+    problems: dict[str, Series] = {}
+    for series in found:
+        problems.setdefault(series.problem or "", series)
+    if len(problems) == 1:
+        return next(iter(problems))
+    reasons = " ".join(f"({count}) {series}: {problem}" for count, (problem, series) in enumerate(problems.items(), 1))
+    return f"None of the {len(found)} DICOM series in {folder} can be opened. {reasons}"
 
 
 def read_series(series: Series) -> NDArray[np.generic]:
@@ -207,7 +227,9 @@ def _series(stack: Stack, part: str) -> Series:
             grid = _grid(frames)
         except InputError as error:
             problem = str(error)
-    slices = int(grid.places[-1]) + 1 if grid else header.shape[0] if frames[0].position is None else len(frames)
+    # A multi-frame file without positions is one frame here.
+    images = max(len(frames), header.shape[0]) if frames[0].position is None else len(frames)
+    slices = int(grid.places[-1]) + 1 if grid else images
     if problem is None:
         problem = _too_large(frames, slices)
     extra = ", ".join(f"{trait} {value}" for trait, value in stack.told.items())
@@ -228,6 +250,16 @@ def _series(stack: Stack, part: str) -> Series:
 def _problem(frames: list[Frame]) -> str | None:
     """Say why frames are no scan, before they are asked for a grid."""
     first = frames[0]
+    if first.header.is_mosaic:
+        images = "its image holds" if len(frames) == 1 else f"each of its {len(frames)} images holds"
+        return (
+            f"This DICOM series is a mosaic, as Siemens scanners write it: {images} all slices of one volume side by "
+            "side. Convert it to NIfTI with dcm2niix, and open that file."
+        )
+    return _problem_of_pixels(first) or _problem_of_places(frames)
+
+
+def _problem_of_pixels(first: Frame) -> str | None:
     if not first.header.is_grey:
         return "This DICOM series holds colour images; one grey value per voxel was expected."
     allocated, stored, _ = first.header.bits
@@ -236,13 +268,36 @@ def _problem(frames: list[Frame]) -> str | None:
             f"This DICOM series stores its pixels in {allocated} bits, {stored} of them in use; whole numbers of 8, 16 "
             "or 32 bits were expected. Convert it to NIfTI first."
         )
+    return None
+
+
+def _problem_of_places(frames: list[Frame]) -> str | None:
+    first = frames[0]
     if first.position is None or first.orientation is None:
         return "The slices of this DICOM series have no position, so their order is unknown; export it again."
     if first.pixel_spacing is None or min(first.pixel_spacing) <= 0:
         return "This DICOM series does not say how large its pixels are; export it again from where it was taken."
     if len(frames) == 1:
         return "This is a single DICOM file; a scan needs at least two slices: give the folder of the whole series."
-    return None
+    return None if any(places_of(frames).values()) else _one_place(frames)
+
+
+def _one_place(frames: list[Frame]) -> str:
+    """Say that images lie at one place, and whether they seem to have had places of their own."""
+    position = ", ".join(f"{number:g}" for number in frames[0].position or ())
+    heights = [frame.slice_location for frame in frames if frame.slice_location is not None]
+    start = f"All {len(frames)} images of this DICOM series lie at the same position ({position} mm)"
+    if len(set(heights)) > 1:
+        return (
+            f"{start}, although they are said to be slices from {min(heights):g} to {max(heights):g} mm (Slice "
+            "Location): their positions were probably lost when the series was anonymised or converted. Export it "
+            "again from where it was taken, with Image Position (Patient) kept."
+        )
+    return (
+        f"{start}: a single slice at several times, or slices whose positions were lost when the series was anonymised "
+        "or converted. A scan needs slices at different positions: give another series, or export this one again with "
+        "Image Position (Patient) kept."
+    )
 
 
 def _too_large(frames: list[Frame], slices: int) -> str | None:

@@ -7,12 +7,16 @@ what their headers say to tell them apart.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import median
 
+import numpy as np
+
+from napari_oneseg.dicom import number_places
 from napari_oneseg.dicom_frames import TRAITS, Frame
 
-__all__ = ["Stack", "grouped", "split"]
+__all__ = ["Stack", "grouped", "places_of", "split"]
 
 _TURNED = 1e-3  # of a component of the axes' unit vectors
 _STRETCHED = 1e-3  # of the pixel's side
@@ -31,7 +35,15 @@ class Stack:
 
 def split(frames: Iterable[Frame]) -> list[Stack]:
     """Split the images of a series into scans; the largest comes first among those of different orientation or size."""
-    return [stack for alike in _alike(frames) for stack in _told_apart(alike, {})]
+    return [stack for alike in _alike(frames) for stack in _scans(alike)]
+
+
+def places_of(frames: Sequence[Frame]) -> dict[Frame, int]:
+    """Give each of the places at which parallel images lie a number; those without a position are all at one."""
+    orientation, pixel = frames[0].orientation or (1, 0, 0, 0, 1, 0), frames[0].pixel_spacing or (1, 1)
+    positions = np.array([frame.position or (0, 0, 0) for frame in frames], float)
+    numbers = number_places(positions, np.array(orientation, float), (pixel[0], pixel[1]))
+    return dict(zip(frames, numbers.tolist(), strict=True))
 
 
 def grouped(frames: Iterable[Frame], key: Callable[[Frame], Hashable]) -> list[list[Frame]]:
@@ -55,6 +67,10 @@ def _alike(frames: Iterable[Frame]) -> list[list[Frame]]:
 
 
 def _fit(one: Frame, other: Frame) -> bool:
+    if one.header.is_mosaic or other.header.is_mosaic:
+        return (
+            one.header.is_mosaic and other.header.is_mosaic
+        )  # they turn with the patient from time point to time point
     return (
         one.header.shape[1:] == other.header.shape[1:]
         and one.header.is_grey == other.header.is_grey
@@ -72,50 +88,55 @@ def _close(one: tuple[float, ...] | None, other: tuple[float, ...] | None, toler
     return max(abs(a - b) for a, b in zip(one, other, strict=True)) <= tolerance
 
 
-def _told_apart(frames: list[Frame], told: dict[str, str]) -> Iterator[Stack]:
+def _scans(frames: list[Frame]) -> Iterator[Stack]:
+    """Tell images at the same positions apart. A single position makes no scan, however many images of it there are."""
+    places = places_of(frames)
+    if frames[0].header.is_mosaic or not any(places.values()):
+        yield Stack(frames)
+    else:
+        yield from _told_apart(frames, places, {})
+
+
+def _told_apart(frames: list[Frame], places: Mapping[Frame, int], told: dict[str, str]) -> Iterator[Stack]:
     """Split images at the same positions by what sets them apart, and yield each part with it.
 
     An entry that differs from slice to slice, such as a time, would tear a scan apart: each part must have neighbours.
     """
-    if not _repeated(frames):
+    everywhere = len({places[frame] for frame in frames})
+    if everywhere == len(frames):
         yield Stack(frames, told)
         return
-    everywhere = len(_positions(frames))
     # Parts with gaps come last: an entry may also differ between every other slice, as those are taken in two turns.
-    parts = _by_trait(frames, everywhere) or _by_number(frames, len(frames) // everywhere) or _by_trait(frames, 2)
+    parts = (
+        _by_trait(frames, places, everywhere)
+        or _by_number(frames, places, len(frames) // everywhere)
+        or _by_trait(frames, places, 2)
+    )
     if not parts:
         yield Stack(frames, told)
     for name, value, part in parts:
-        yield from _told_apart(part, told | {name: value})
+        yield from _told_apart(part, places, told | {name: value})
 
 
-def _by_trait(frames: list[Frame], least: int) -> list[_Part]:
-    """Split by the first entry that leaves at least so many positions in each part, and fewer images at each."""
+def _by_trait(frames: list[Frame], places: Mapping[Frame, int], least: int) -> list[_Part]:
+    """Split by the first entry that leaves at least so many positions in each part, and fewer images at each.
+
+    Most parts must have half of all positions: a time that some slices share makes no scan of them.
+    """
+    everywhere = len({places[frame] for frame in frames})
     for trait in TRAITS:
         groups = grouped(frames, lambda frame: frame.traits.get(trait, ""))  # noqa: B023 (called at once)
-        if sum(map(_repeated, groups)) < _repeated(frames) and all(len(_positions(part)) >= least for part in groups):
+        counts = [len({places[frame] for frame in part}) for part in groups]
+        if min(counts) >= least and 2 * median(counts) >= everywhere and sum(counts) > everywhere:
             return [(trait, part[0].traits.get(trait, "not given"), part) for part in groups]
     return []
 
 
-def _by_number(frames: list[Frame], times: int) -> list[_Part]:
+def _by_number(frames: list[Frame], places: Mapping[Frame, int], times: int) -> list[_Part]:
     """Take the first image of each position, the second, and so on, if all have as many, with numbers of their own."""
-    places = grouped(sorted(frames, key=lambda frame: frame.instance_number), _place)
+    at_places = grouped(sorted(frames, key=lambda frame: frame.instance_number), places.__getitem__)
     numbers = {frame.instance_number for frame in frames}
-    if len(numbers) < len(frames) or any(len(place) != times for place in places) or len(places) < 2:
+    if len(numbers) < len(frames) or any(len(place) != times for place in at_places) or len(at_places) < 2:
         return []
-    parts = zip(*places, strict=True)
+    parts = zip(*at_places, strict=True)
     return [("image", f"{count} of {times} at each position", list(part)) for count, part in enumerate(parts, 1)]
-
-
-def _place(frame: Frame) -> Hashable:
-    return None if frame.position is None else tuple(round(number, 2) for number in frame.position)
-
-
-def _positions(frames: Iterable[Frame]) -> set[Hashable]:
-    return {_place(frame) for frame in frames}
-
-
-def _repeated(frames: list[Frame]) -> int:
-    """Count the images that lie where another one lies."""
-    return 0 if frames[0].position is None else len(frames) - len(_positions(frames))

@@ -18,7 +18,9 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from napari_oneseg.dicom import SERIES
+from napari_oneseg.dicom import FRAME_OF_REFERENCE, SERIES
+from napari_oneseg.dicom_pixels import padded_range
+from napari_oneseg.dicom_seg_labels import read_segments
 from napari_oneseg.dicom_series import Series, choose_series, list_series, read_series
 from napari_oneseg.errors import AnnotationError, InputError, OutputError
 from napari_oneseg.file_order import FILE_ORIGIN, file_grid, in_file_order
@@ -130,7 +132,8 @@ def read_labels(path: str | Path, volume: Volume) -> NDArray[np.unsignedinteger]
     path
         A file of one of the kinds in :data:`~napari_oneseg.image_formats.READABLE`. Its grid must be the scan's:
         spacing within 0.01 %, origin within 1 % of the smallest voxel side, components of the axes' directions within
-        0.001.
+        0.001. Or a DICOM-SEG, or the folder that holds one: see
+        :func:`~napari_oneseg.dicom_seg_labels.read_segments`.
     volume
         The scan.
 
@@ -147,6 +150,8 @@ def read_labels(path: str | Path, volume: Volume) -> NDArray[np.unsignedinteger]
         If there is no such file, or it is not one complete 3D image of finite values.
     """
     path = Path(path)
+    if is_dicom(path):
+        return read_segments(path, volume)
     image = read_image(path)
     differences = _differences(image, file_grid(volume))
     if differences:
@@ -244,13 +249,21 @@ def _read_dicom(path: Path, wanted: str | None, slice_axis: int | None) -> tuple
     if wanted is None and len(found) > 1:
         others = "; ".join(f"{other}" for other in found if other is not series)
         remarks.append(f"Of the DICOM files in the folder, {series} is opened. Left out: {others}.")
-    header = grid.header | {SERIES: series.uid}
+    header = grid.header | {SERIES: series.key}
+    spaces = {frame.header.frame_of_reference for frame in series.frames}
+    if len(spaces) == 1:
+        header[FRAME_OF_REFERENCE] = spaces.pop()
     places = Grid(array.shape, grid.spacing, grid.origin, grid.direction)
-    return _in_patient_order(array, places, slice_axis, header), tuple(remarks)
+    padding = padded_range(series.frames, array)
+    return _in_patient_order(array, places, slice_axis, header, padding), tuple(remarks)
 
 
 def _in_patient_order(
-    array: NDArray[np.generic], grid: Grid, slice_axis: int | None, header: Mapping[str, str]
+    array: NDArray[np.generic],
+    grid: Grid,
+    slice_axis: int | None,
+    header: Mapping[str, str],
+    padding: tuple[float, float] | None = None,
 ) -> Volume:
     """Return what a file holds as a scan in patient order, with the way back."""
     way = nearest_orientation(grid.direction)
@@ -258,7 +271,14 @@ def _in_patient_order(
     if way != Orientation():
         header = {**header, FILE_ORIGIN: " ".join(map(repr, grid.origin))}
     return Volume(
-        way.apply(array), turned.spacing, turned.origin, turned.direction, slice_axis, header, to_file=way.inverse
+        way.apply(array),
+        turned.spacing,
+        turned.origin,
+        turned.direction,
+        slice_axis,
+        header,
+        to_file=way.inverse,
+        padding=padding,
     )
 
 

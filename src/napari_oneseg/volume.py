@@ -73,6 +73,9 @@ class Volume:
     to_file
         The way from the order of this array's axes to that of the file it was read from; labels go that way when they
         are written. An array that comes from no file is taken as it is given.
+    padding
+        The lowest and the highest grey value, both included, that the scanner filled in where it measured nothing, such
+        as outside the circle of a CT: no tissue. None if the file does not say so.
 
     Raises
     ------
@@ -87,6 +90,7 @@ class Volume:
     slice_axis: int | None = None
     header: Mapping[str, str] = field(default_factory=dict)
     to_file: Orientation = field(default_factory=Orientation)
+    padding: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         _check_scan(self.array)
@@ -98,6 +102,8 @@ class Volume:
             np.asarray(self.direction).T @ self.direction, np.eye(3), atol=1e-3
         ):
             raise InputError(f"This scan cannot be used: {SHEARED}.")
+        if self.padding is not None and not self.padding[0] <= self.padding[1]:
+            raise InputError(f"The padding must be a lowest and a highest grey value, got {self.padding}.")
         axis = through_plane_axis(self.spacing) if self.slice_axis is None else self.slice_axis
         if axis not in (0, 1, 2):
             raise InputError(f"The slice axis must be 0, 1 or 2 (z, y or x), got {axis}.")

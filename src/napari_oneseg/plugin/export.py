@@ -18,6 +18,7 @@ from napari_oneseg.errors import InputError, OutputError
 from napari_oneseg.file_order import file_grid, in_file_order
 from napari_oneseg.files import replacing, settle
 from napari_oneseg.image_formats import WRITABLE, known_ending
+from napari_oneseg.io import is_dicom as is_dicom_path
 from napari_oneseg.io import list_series, read_volume, write_labels
 from napari_oneseg.plugin.scan_layer import OpenScan, scan_name, stamp_of
 from napari_oneseg.provenance import export_record
@@ -147,8 +148,8 @@ def _has_changed(scan: OpenScan, path: Path) -> bool:
 
 
 def _scans_at(path: Path, like: Volume) -> Iterator[Volume]:
-    """Read a file, or all series of a folder that are as large as a scan."""
-    if not path.is_dir():
+    """Read a file, or all DICOM series that are as large as a scan."""
+    if not is_dicom_path(path):
         yield read_volume(path)
         return
     for series in list_series(path):
@@ -180,8 +181,8 @@ def _write(
 
 
 def is_dicom(scan: OpenScan) -> bool:
-    """Return whether a scan came from a folder with a DICOM series that is still there."""
-    return scan.path is not None and scan.path.is_dir()
+    """Return whether a scan came from a folder with a DICOM series, or a multi-frame file, that is still there."""
+    return scan.path is not None and is_dicom_path(scan.path)
 
 
 def _segments(record: Mapping[str, Any]) -> dict[int, Segment]:
