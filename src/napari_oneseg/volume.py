@@ -67,6 +67,9 @@ class Volume:
         The axis along which the slices run; by default :func:`through_plane_axis`.
     header
         Entries of the source file's header that a label file on the same grid must repeat.
+    spacing_known
+        Whether the file, or the user, has said how large the voxels are; if not, ``spacing`` is 1 mm along the axes of
+        which the file says nothing, and no length or volume of it can be relied upon.
 
     Raises
     ------
@@ -80,6 +83,7 @@ class Volume:
     direction: NDArray[np.float64] = field(default_factory=np.eye(3)[:, ::-1].copy)
     slice_axis: int | None = None
     header: Mapping[str, str] = field(default_factory=dict)
+    spacing_known: bool = True
 
     def __post_init__(self) -> None:
         _check_scan(self.array)
