@@ -107,6 +107,7 @@ def export_entry(labels: Path, source: Volume, volume: Volume, orientation: Orie
         "scan_sha256": source.content_hash,
         "shape": list(source.array.shape),
         "spacing_mm": [float(step) for step in source.spacing],
+        "spacing_known": source.spacing_known,
         "origin_mm": [float(place) for place in source.origin],
         "direction": np.asarray(source.direction, float).tolist(),
         "slice_axis": volume.axis,

@@ -46,10 +46,10 @@ def whole_labels(array: NDArray[Any], nan: int, name: str) -> tuple[NDArray[Any]
     uneven = np.flatnonzero(~(off <= _ROUNDED))
     if uneven.size:
         raise AnnotationError(
-            f"{name} is a float annotation with values such as {values.flat[uneven[0]]:.9g}; labels must be whole "
+            f"{name} is a float annotation with values such as {values.flat[uneven[0]]!s}; labels must be whole "
             "numbers (0 background, 1, 2, ...). If it is a probability map, apply a threshold first."
         )
     if off.any():
         example = values.flat[off.argmax()]
-        remarks.append(f"{name} holds values beside whole numbers, such as {example:.9g}; they were rounded.")
+        remarks.append(f"{name} holds values beside whole numbers, such as {example!s}; they were rounded.")
     return rounded, tuple(remarks)

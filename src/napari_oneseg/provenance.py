@@ -65,6 +65,7 @@ def propagation_record(
             "sha256": volume.content_hash,
             "shape": list(volume.array.shape),
             "spacing_mm": [float(step) for step in volume.spacing],
+            "spacing_known": volume.spacing_known,
             "slice_axis": volume.axis,
             "slices": volume.n_slices,
         },

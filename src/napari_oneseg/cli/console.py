@@ -1,7 +1,7 @@
 """What the subcommands say, and where: results on standard output, progress, warnings and errors on standard error.
 
-Whatever the terminal knows of the world's letters, printing raises nothing: letters that it does not know are written as
-their numbers. Where standard output takes nothing more, the command ends with one line, its files written.
+Whatever the terminal knows of the world's letters, printing raises nothing: letters that it does not know are written
+as their numbers. Where standard output takes nothing more, the command ends with one line, its files written.
 """
 
 from __future__ import annotations

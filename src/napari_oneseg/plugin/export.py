@@ -212,6 +212,7 @@ def _export_entry(path: Path, scan: OpenScan) -> dict[str, Any]:
         "scan_sha256": source.content_hash,
         "shape": source.array.shape,
         "spacing_mm": source.spacing,
+        "spacing_known": source.spacing_known,
         "origin_mm": source.origin,
         "direction": np.asarray(source.direction),
         # Slice numbers in this record count along one axis of the scan as it was shown: the file's axis
