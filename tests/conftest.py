@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import locale
 import os
+import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +24,28 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["TRITON_INTERPRET"] = "1"
     # The tests' tensors are small: more threads only wait for each other.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # As Qt does it where the window is open; tests/test_locale.py begins such runs.
+    if "ONESEG_TEST_LOCALE" in os.environ:
+        locale.setlocale(locale.LC_ALL, os.environ["ONESEG_TEST_LOCALE"])
+        _keep_witness_from_locale()
+
+
+def _keep_witness_from_locale() -> None:
+    """Have the tests' own reading and writing by SimpleITK know decimal points; the product's stays as it is."""
+    import SimpleITK as sitk
+
+    from napari_oneseg.native import decimal_points
+
+    def witness(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **options: Any) -> Any:
+            if sys._getframe(1).f_globals["__name__"].startswith("napari_oneseg"):
+                return function(*args, **options)
+            with decimal_points():
+                return function(*args, **options)
+
+        return call
+
+    sitk.ReadImage, sitk.WriteImage = witness(sitk.ReadImage), witness(sitk.WriteImage)
 
 
 @pytest.fixture(scope="session")

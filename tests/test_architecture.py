@@ -24,6 +24,7 @@ LAYERS = [
     "device",
     "process_lock",
     "files",
+    "native",
     "slice_range",
     "planes",
     "orientation",
@@ -46,11 +47,15 @@ LAYERS = [
     "dicom_seg_images",
     "dicom_seg_labels",
     "metaimage",
+    "nifti_geometry",
     "nifti",
     "nrrd",
     "image_files",
     "segment_codes",
     "segment_nrrd",
+    "label_values",
+    "voxel_size",
+    "segment_layers",
     "io",
     "overview",
     "dicom_seg",
@@ -86,7 +91,14 @@ LAYERS = [
 VIEWER = {"napari", "npe2", "magicgui", "superqt", "vispy", "qtpy", "PyQt6", "PySide6"}
 # Names the plugin as text and loads it while it runs, to open the demonstration's window.
 DOOR_TO_PLUGIN = "cli/demo.py"
-SIMPLEITK_FILES = {"gdcm.py", "image_files.py", "io.py", "evaluation/baselines.py"}
+SIMPLEITK_FILES = {
+    "gdcm.py",
+    "image_files.py",
+    "io.py",
+    "segment_layers.py",
+    "voxel_size.py",
+    "evaluation/baselines.py",
+}
 # Where the name to import is not the name to install.
 DISTRIBUTIONS = {
     "cv2": "opencv-python-headless",

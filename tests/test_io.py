@@ -6,6 +6,7 @@ import gzip
 import os
 import tempfile
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import nibabel as nib
@@ -271,13 +272,54 @@ def not_labels(path: Path, volume: Volume, match: str) -> None:
         read_labels(path, volume)
 
 
-@pytest.mark.parametrize("value", [0.5, np.nan, np.inf])
-def test_a_float_annotation(tmp_path: Path, volume: Volume, value: float) -> None:
+ENDINGS = pytest.mark.parametrize("ending", [".nii", ".nii.gz", ".nrrd", ".mha"])
+
+
+@ENDINGS
+@pytest.mark.parametrize("value", [0.5, 0.002, np.inf, -np.inf])
+def test_a_float_annotation(tmp_path: Path, volume: Volume, ending: str, value: float) -> None:
     labels = painted("float32")
     labels[0, 0, 0] = value
-    not_labels(
-        save(tmp_path / "labels.nrrd", labels), volume, f"float annotation.*{value:g}; labels must be whole numbers"
-    )
+    path = save(tmp_path / f"labels{ending}", labels)
+    if ending.startswith(".nii") and np.isinf(value):
+        with pytest.raises(InputError, match="holds 1 values that are NaN or infinite"):
+            read_labels(path, volume)
+        return
+    not_labels(path, volume, f"float annotation.*{value:g}; labels must be whole numbers")
+
+
+@ENDINGS
+@pytest.mark.parametrize("value", [7014.9995, 0.9999999, 3.001, 65534.9992])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_labels_just_beside_whole_numbers(
+    tmp_path: Path, volume: Volume, ending: str, value: float, dtype: str
+) -> None:
+    labels = painted(dtype)
+    labels[0, 0, 0] = value
+    beside = labels[0, 0, 0] != np.rint(labels[0, 0, 0])
+    path = save(tmp_path / f"labels{ending}", labels)
+    told = pytest.warns(UserWarning, match=r"values beside whole numbers, such as .*rounded")
+    with told if beside else nullcontext():
+        read = read_labels(path, volume)
+    assert read[0, 0, 0] == round(value)
+    np.testing.assert_array_equal(read, np.rint(labels))
+
+
+@ENDINGS
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_nan_where_nothing_was_drawn(tmp_path: Path, volume: Volume, ending: str, dtype: str) -> None:
+    labels = painted(dtype)
+    labels[labels == 0] = np.nan
+    path = save(tmp_path / f"labels{ending}", labels)
+    count = np.isnan(labels).sum()
+    with pytest.warns(UserWarning, match=rf"{count} voxels that are NaN; they count as background"):
+        np.testing.assert_array_equal(read_labels(path, volume), painted())
+
+
+@pytest.mark.parametrize("head", [b"\0" * 128 + b"DICM" + b"\x02\0\0\0UL\x04\0", b"\x08\0\x05\0" + b"\0" * 200])
+def test_a_dicom_file_as_labels(tmp_path: Path, volume: Volume, head: bytes) -> None:
+    (tmp_path / "seg.dcm").write_bytes(head + b"\0" * 400)
+    not_labels(tmp_path / "seg.dcm", volume, "is a DICOM file.*export it as a label map")
 
 
 def test_negative_labels(tmp_path: Path, volume: Volume) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 from pathlib import Path
 
@@ -28,6 +29,8 @@ def by_hand(path: Path, voxels: bytes, **fields: str) -> Path:
     own = {"type": "short", "dimension": "3", "sizes": "7 6 5", "endian": "little", "encoding": "raw"} | {
         name.replace("_", " "): text for name, text in fields.items()
     }
+    if "space directions" not in own:
+        own.setdefault("spacings", "1 1 1")
     header = "NRRD0004\n# by hand\n" + "".join(f"{name}: {text}\n" for name, text in own.items())
     path.write_bytes(header.encode() + b"\n" + voxels)
     return path
@@ -149,3 +152,39 @@ def test_colours_are_no_list(tmp_path: Path) -> None:
     assert count_frames(path) == 1
     with pytest.raises(InputError, match="3 values per voxel"):
         read_volume(path, frame=0)
+
+
+def bzipped(voxels: bytes, packing: str) -> bytes:
+    if packing == "in parts, as several processors do it":
+        return bz2.compress(voxels[:100]) + bz2.compress(voxels[100:])
+    return bz2.compress(b"9 bytes, " + voxels if packing == "after other bytes" else voxels)
+
+
+@pytest.mark.parametrize("beside", [False, True])
+@pytest.mark.parametrize("packing", ["plainly", "in parts, as several processors do it", "after other bytes"])
+@pytest.mark.parametrize("name", ["bzip2", "bz2"])
+def test_voxels_packed_by_bzip2(tmp_path: Path, beside: bool, packing: str, name: str) -> None:
+    voxels = bzipped(ARRAY.astype("<i2").tobytes(), packing)
+    fields = {
+        "encoding": name,
+        "space": "left-posterior-superior",
+        "space_directions": "(0.7,0,0) (0,0.8,0) (0,0,3)",
+        "space_origin": "(-20,-15,10)",
+    } | ({"byte_skip": "9"} if packing == "after other bytes" else {})
+    if beside:
+        (tmp_path / "voxels.bz2").write_bytes(b"a line\n" + voxels)
+        path = by_hand(tmp_path / "scan.nhdr", b"", data_file="voxels.bz2", line_skip="1", **fields)
+    else:
+        path = by_hand(tmp_path / "scan.nrrd", voxels, **fields)
+    scan = read_volume(path)
+    np.testing.assert_array_equal(scan.array, ARRAY)
+    np.testing.assert_allclose((*scan.spacing, *scan.origin), (3, 0.8, 0.7, -20, -15, 10))
+    short = by_hand(tmp_path / "short.nrrd", bzipped(ARRAY.astype("<i2").tobytes(), packing)[:-20], **fields)
+    with pytest.raises(InputError, match="damaged"):
+        read_volume(short)
+
+
+def test_several_files_packed_by_bzip2(tmp_path: Path) -> None:
+    path = by_hand(tmp_path / "scan.nhdr", b"", data_file="slice%d.bz2 0 4 1", encoding="bzip2")
+    with pytest.raises(InputError, match=r"packed by bzip2.*save it as one file, with gzip"):
+        read_volume(path)

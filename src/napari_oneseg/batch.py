@@ -13,6 +13,7 @@ replaced; nor are sessions of the window: what it is to show lies beside them (:
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
@@ -182,6 +183,10 @@ def run_task(task: Task) -> Outcome:
         outcome = stages[task.stage](task)
     except OneSegError as error:
         outcome = Outcome(task.name, "failed", problem=_without_folders(str(error), task))
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        outcome = Outcome(task.name, "failed", problem="Its name is too long for this disk; give it a shorter one.")
     return replace(outcome, seconds=round(time.perf_counter() - clock, 3))
 
 

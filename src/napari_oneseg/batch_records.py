@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ def digest_of(path: Path) -> str:
     digest = hashlib.sha256()
     try:
         for file in files:
-            digest.update(f"{file.name}:{file.stat().st_size}\n".encode())
+            digest.update(os.fsencode(f"{file.name}:{file.stat().st_size}\n"))
             with file.open("rb") as stream:
                 while block := stream.read(_BLOCK):
                     digest.update(block)

@@ -18,6 +18,7 @@ from napari_oneseg.config import FeatureConfig, PreprocessingConfig
 from napari_oneseg.errors import InputError, WeightsError
 from napari_oneseg.features.resnet import FeatureNetwork
 from napari_oneseg.files import replacing
+from napari_oneseg.native import plain_path
 
 __all__ = ["Weights", "default_weights_path", "load_weights", "new_weights", "save_weights"]
 
@@ -113,7 +114,7 @@ def load_weights(path: str | os.PathLike[str] | None = None) -> Weights:
         raise WeightsError(f"There is no weights file {path}.")
     try:
         content = path.read_bytes()
-        with safe_open(path, framework="pt") as file:
+        with plain_path(path) as plain, safe_open(plain, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dictionary
     except (SafetensorError, OSError) as error:

@@ -92,4 +92,6 @@ def why_not_written(error: OSError, folder: Path) -> str:
         return "the disk is full, or takes no file of that size; make room or choose another folder"
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return f"there is no permission to write into {folder}; choose another folder"
+    if error.errno == errno.ENAMETOOLONG:
+        return "the name is too long for this disk; choose a shorter one"
     return f"{error.strerror or error}; choose another folder"

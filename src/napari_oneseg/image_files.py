@@ -1,6 +1,7 @@
 """Images from NIfTI, NRRD and MetaImage files, as SimpleITK has them: one complete 3D image, or a sentence why not.
 
-What SimpleITK does not notice, or notices too late, is compared before it reads the file.
+What SimpleITK does not notice, or notices too late, is compared before it reads the file; what it does not know is
+rewritten.
 """
 
 from __future__ import annotations
@@ -8,22 +9,34 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from napari_oneseg import metaimage, nifti_geometry, nrrd
 from napari_oneseg.dicom_series import LARGEST
 from napari_oneseg.errors import InputError
 from napari_oneseg.gdcm import quiet
 from napari_oneseg.image_formats import READABLE, known_ending
-from napari_oneseg.metaimage import check_meta_image
-from napari_oneseg.nifti import as_nifti_1, check_voxels, count_volumes, is_nifti, is_nifti_2, read_volumes, too_large
-from napari_oneseg.nrrd import check_nrrd, listed_volumes
+from napari_oneseg.metaimage import check_meta_image, rewrite_meta_image
+from napari_oneseg.native import decimal_points, plain_path
+from napari_oneseg.nifti import (
+    as_nifti_1,
+    check_voxels,
+    count_volumes,
+    is_as_simpleitk_reads,
+    is_nifti,
+    read_geometry,
+    read_volumes,
+    too_large,
+)
+from napari_oneseg.nrrd import check_nrrd, listed_volumes, rewrite_nrrd
 from napari_oneseg.volume import SHEARED
 
-__all__ = ["count_frames", "read_frames", "read_image"]
+__all__ = ["count_frames", "read_frames", "read_image", "read_label_image", "states_spacing", "write_file"]
 
 SAVE_ONE = "save one of its volumes as a file of its own"
 CHOOSE_ONE = "choose one of its volumes with --frame, 0 to {last}"
@@ -40,12 +53,10 @@ def count_frames(path: Path) -> int:
     suffix = _checked_suffix(path)
     if is_nifti(path):
         return count_volumes(path)
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
     _check_header(path, suffix)
-    _read_information(reader, path.name, suffix)
-    size = reader.GetSize()
-    return int(size[3]) if len(size) == 4 else _volumes_listed(reader, path, suffix)
+    with _reader(path, suffix) as reader:
+        size = reader.GetSize()
+        return int(size[3]) if len(size) == 4 else _volumes_listed(reader, path, suffix)
 
 
 def read_image(path: Path, frame: int | None = None, several: str = SAVE_ONE) -> sitk.Image:
@@ -65,19 +76,32 @@ def read_image(path: Path, frame: int | None = None, several: str = SAVE_ONE) ->
     InputError
         If there is no such file, or it is not one complete 3D image; if there is no such volume in it.
     """
+    return _image(path, frame, several, False)[0]
+
+
+def read_label_image(path: Path) -> tuple[sitk.Image, int]:
+    """Read a file as :func:`read_image` does, and return it with the number of its voxels that are NaN.
+
+    Those of a NIfTI file are 0 in the image. Some programs mark as NaN what was not drawn on.
+    """
+    return _image(path, None, SAVE_ONE, True)
+
+
+def _image(path: Path, frame: int | None, several: str, with_nan: bool) -> tuple[sitk.Image, int]:
     suffix = _checked_suffix(path)
     _check_header(path, suffix)
     if not is_nifti(path):
-        return _read(path, path.name, suffix, frame, several)
+        image = _read(path, path, suffix, frame, several)
+        return image, _count_nan(image) if with_nan else 0
     volumes = count_volumes(path)
     chosen = _chosen(path.name, volumes, frame, several)
-    check_voxels(path, LARGEST, chosen)
-    if volumes == 1 and not is_nifti_2(path):
-        return _read(path, path.name, suffix, frame, several)
+    nan = check_voxels(path, LARGEST, chosen, with_nan)
+    if volumes == 1 and is_as_simpleitk_reads(path):
+        return _read(path, path, suffix, frame, several), nan
     with tempfile.TemporaryDirectory(prefix="oneseg-") as folder:
         plain = Path(folder) / "plain.nii"
         as_nifti_1(path, plain, chosen)
-        return _read(plain, path.name, suffix, 0, several)
+        return _read(plain, path, suffix, 0, several), nan
 
 
 def read_frames(path: Path) -> Iterator[NDArray[np.generic]]:
@@ -93,15 +117,21 @@ def read_frames(path: Path) -> Iterator[NDArray[np.generic]]:
     if is_nifti(path):
         yield from read_volumes(path)
         return
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    _read_information(reader, path.name, suffix)
-    listed = _volumes_listed(reader, path, suffix)
-    _check_kind(reader, path.name, listed)
-    image = _executed(reader, path.name, suffix)  # by name, so that it outlives the view of its voxels
+    with _reader(path, suffix) as reader:
+        listed = _volumes_listed(reader, path, suffix)
+        _check_kind(reader, path.name, listed)
+        image = reader.Execute()  # by name, so that it outlives the view of its voxels
     array = sitk.GetArrayViewFromImage(image)
     # Volumes in a list are the last axis here, those of a 4D image the first one.
     yield from np.moveaxis(array, -1, 0) if listed > 1 else array
+
+
+def states_spacing(path: Path) -> bool:
+    """Whether a file tells how large its voxels are; one that says 0 or NaN does not."""
+    if is_nifti(path):
+        return nifti_geometry.states_spacing(read_geometry(path))
+    is_nrrd = path.name.lower().endswith((".nrrd", ".nhdr"))
+    return nrrd.states_spacing(path) if is_nrrd else metaimage.states_spacing(path)
 
 
 def _checked_suffix(path: Path) -> str:
@@ -127,37 +157,56 @@ def _check_header(path: Path, suffix: str) -> None:
         check_nrrd(path, LARGEST)
 
 
-def _read(path: Path, name: str, suffix: str, frame: int | None, several: str) -> sitk.Image:
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    _read_information(reader, name, suffix)
-    listed = _volumes_listed(reader, path, suffix)
-    size = reader.GetSize()
-    chosen = _chosen(name, size[3] if len(size) == 4 else listed, frame, several)
-    _check_kind(reader, name, listed)
-    if len(size) == 4:
-        reader.SetExtractIndex([0, 0, 0, chosen])
-        reader.SetExtractSize([*size[:3], 0])
-    image = _executed(reader, name, suffix)
+def _read(plain: Path, path: Path, suffix: str, frame: int | None, several: str) -> sitk.Image:
+    """Read a file, or what it was rewritten as."""
+    with _reader(plain, suffix, path.name) as reader:
+        listed = _volumes_listed(reader, path, suffix)
+        size = reader.GetSize()
+        chosen = _chosen(path.name, size[3] if len(size) == 4 else listed, frame, several)
+        _check_kind(reader, path.name, listed)
+        if len(size) == 4:
+            reader.SetExtractIndex([0, 0, 0, chosen])
+            reader.SetExtractSize([*size[:3], 0])
+        image = reader.Execute()
     one: sitk.Image = sitk.VectorIndexSelectionCast(image, chosen) if listed > 1 else image
     return one
 
 
-def _read_information(reader: sitk.ImageFileReader, name: str, suffix: str) -> None:
-    try:
-        with quiet():
-            reader.ReadImageInformation()
-    except RuntimeError as error:
-        raise InputError(f"{name} cannot be read: {_reason(str(error), suffix)}.") from error
+@contextmanager
+def _reader(path: Path, suffix: str, name: str = "") -> Iterator[sitk.ImageFileReader]:
+    """Yield the reader of a file, its header read; what it refuses becomes a sentence.
+
+    The only place, with :func:`write_file`, where SimpleITK is given the name of a file that somebody else has made.
+    """
+    with tempfile.TemporaryDirectory(prefix="oneseg-") as folder, plain_path(_rewritten(path, Path(folder))) as plain:
+        reader = sitk.ImageFileReader()
+        reader.SetFileName(str(plain))
+        try:
+            with quiet(), decimal_points():
+                reader.ReadImageInformation()
+                yield reader
+        except RuntimeError as error:
+            raise InputError(f"{name or path.name} cannot be read: {_reason(str(error), suffix)}.") from error
 
 
-def _executed(reader: sitk.ImageFileReader, name: str, suffix: str) -> sitk.Image:
-    try:
-        with quiet():
-            image: sitk.Image = reader.Execute()
-    except RuntimeError as error:
-        raise InputError(f"{name} cannot be read: {_reason(str(error), suffix)}.") from error
-    return image
+def _rewritten(path: Path, folder: Path) -> Path:
+    """Return the file that SimpleITK is to read: the same, or one in a folder."""
+    for endings, rewrite in (((".nrrd", ".nhdr"), rewrite_nrrd), ((".mha", ".mhd"), rewrite_meta_image)):
+        plain = folder / f"plain{endings[0]}"
+        if path.name.lower().endswith(endings) and rewrite(path, plain):
+            return plain
+    return path
+
+
+def write_file(image: sitk.Image, path: Path, compress: bool) -> None:
+    """Have SimpleITK write an image; a RuntimeError says if that fails."""
+    with plain_path(path) as plain, quiet(), decimal_points():
+        sitk.WriteImage(image, str(plain), useCompression=compress)
+
+
+def _count_nan(image: sitk.Image) -> int:
+    array = sitk.GetArrayViewFromImage(image)
+    return int(np.count_nonzero(np.isnan(array))) if array.dtype.kind == "f" else 0
 
 
 def _volumes_listed(reader: sitk.ImageFileReader, path: Path, suffix: str) -> int:

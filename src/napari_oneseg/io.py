@@ -25,12 +25,15 @@ from napari_oneseg.dicom_series import Series, choose_series, list_series, read_
 from napari_oneseg.errors import AnnotationError, InputError, OutputError
 from napari_oneseg.file_order import FILE_ORIGIN, file_grid, in_file_order
 from napari_oneseg.files import scratch_folder, settle, why_not_written
-from napari_oneseg.gdcm import quiet
-from napari_oneseg.image_files import CHOOSE_ONE, count_frames, read_image
+from napari_oneseg.image_files import CHOOSE_ONE, count_frames, read_image, read_label_image, write_file
 from napari_oneseg.image_formats import WRITABLE, known_ending, may_be_dicom
-from napari_oneseg.nifti import check_places, is_nifti, read_geometry, repeat_geometry
+from napari_oneseg.label_values import whole_labels
+from napari_oneseg.nifti import is_nifti, repeat_geometry
+from napari_oneseg.nifti_geometry import check_places
 from napari_oneseg.orientation import Grid, Orientation, nearest_orientation
+from napari_oneseg.segment_layers import has_layers, read_layers
 from napari_oneseg.volume import Volume, label_dtype
+from napari_oneseg.voxel_size import check_given, takes_size_of_scan, voxel_size
 
 __all__ = [
     "Series",
@@ -51,7 +54,11 @@ _DIRECTION_TOLERANCE = 1e-3  # of each component of the unit vectors
 
 
 def read_volume(
-    path: str | Path, slice_axis: int | None = None, series: str | None = None, frame: int | None = None
+    path: str | Path,
+    slice_axis: int | None = None,
+    series: str | None = None,
+    frame: int | None = None,
+    spacing: tuple[float, float, float] | None = None,
 ) -> Volume:
     """Read a scan with its exact position in space.
 
@@ -69,6 +76,8 @@ def read_volume(
     frame
         Which volume of a 4D file, from 0 on; :func:`count_frames` says how many there are. Labels of it are written as
         a 3D image on that volume's grid.
+    spacing
+        How large the voxels are, along (z, y, x) of the file in mm, where the file does not say it.
 
     Returns
     -------
@@ -80,22 +89,28 @@ def read_volume(
     Raises
     ------
     InputError
-        If there is no such file, or it is not one complete 3D scan of at least two slices with finite grey values.
+        If there is no such file, or it is not one complete 3D scan of at least two slices with finite grey values; if a
+        spacing is given, and the file says another one.
 
     Warns
     -----
     UserWarning
-        If slices of a DICOM series are missing or not evenly spaced, or other images are left out; if a NIfTI file says
-        in two ways where its voxels lie that contradict each other.
+        If a file does not say how large its voxels are, and no spacing is given; if slices of a DICOM series are
+        missing or not evenly spaced, or other images are left out; if a NIfTI file says in two ways where its voxels
+        lie that contradict each other.
     """
-    volume, remarks = read_volume_with_remarks(path, slice_axis, series, frame)
+    volume, remarks = read_volume_with_remarks(path, slice_axis, series, frame, spacing)
     for remark in remarks:
         warnings.warn(remark, stacklevel=2)
     return volume
 
 
 def read_volume_with_remarks(
-    path: str | Path, slice_axis: int | None = None, series: str | None = None, frame: int | None = None
+    path: str | Path,
+    slice_axis: int | None = None,
+    series: str | None = None,
+    frame: int | None = None,
+    given_spacing: tuple[float, float, float] | None = None,
 ) -> tuple[Volume, tuple[str, ...]]:
     """Read a scan as :func:`read_volume` does; return what that would warn of, so that threads can pass it on.
 
@@ -105,18 +120,21 @@ def read_volume_with_remarks(
     if is_dicom(path):
         if frame is not None:
             raise InputError(f"{path.name} is read as DICOM, which has series, not numbered volumes: choose one.")
-        return _read_dicom(path, series, slice_axis)
+        volume, remarks = _read_dicom(path, series, slice_axis)
+        check_given(path.name, given_spacing, file_grid(volume).spacing)
+        return volume, remarks
     if series is not None:
         raise InputError(f"{path.name} is no DICOM file, so there is no series '{series}' to choose in it.")
     image = read_image(path, frame, CHOOSE_ONE)
+    size = voxel_size(path, image, given_spacing)
+    image.SetSpacing(size.spacing[::-1])
     array = sitk.GetArrayFromImage(image)
     if np.issubdtype(array.dtype, np.floating):
         with np.errstate(over="ignore"):  # becomes infinite, which Volume reports
             array = array.astype(np.float32, copy=False)
-    header = read_geometry(path) if is_nifti(path) else {}
-    volume = _in_patient_order(array, _grid(image), slice_axis, header)
-    contradiction = check_places(in_file_order(volume)) if header else None
-    return volume, () if contradiction is None else (contradiction,)
+    volume = _in_patient_order(array, _grid(image), slice_axis, size.header, spacing_known=size.is_known)
+    contradiction = check_places(in_file_order(volume))
+    return volume, (*size.remarks, *([] if contradiction is None else [contradiction]))
 
 
 def is_dicom(path: Path) -> bool:
@@ -140,33 +158,39 @@ def read_labels(path: str | Path, volume: Volume) -> NDArray[np.unsignedinteger]
     Returns
     -------
     Labels in the scan's order, shape (z, y, x), the smallest unsigned integer type that holds them. Whole numbers
-    stored as floats count as labels.
+    stored as floats count as labels, also such as a scaling has left off by up to 0.001; NaN is background. Of a
+    segmentation in several layers (``.seg.nrrd``), as 3D Slicer keeps segments that may overlap, all layers are taken
+    together.
 
     Raises
     ------
     AnnotationError
-        If the grid differs, or a value is not a whole number from 0 to 65535.
+        If the grid differs, a value is not a whole number from 0 to 65535, or segments overlap.
     InputError
-        If there is no such file, or it is not one complete 3D image of finite values.
+        If there is no such file, or it is not one complete 3D image.
+
+    Warns
+    -----
+    UserWarning
+        If values were rounded, or NaN was taken for background.
     """
     path = Path(path)
     if is_dicom(path):
         return read_segments(path, volume)
-    image = read_image(path)
-    differences = _differences(image, file_grid(volume))
+    image, nan = read_layers(path) if has_layers(path) else read_label_image(path)
+    wanted = file_grid(volume)
+    if takes_size_of_scan(path, image, volume.header):
+        image.SetSpacing(wanted.spacing[::-1])
+    differences = _differences(image, wanted)
     if differences:
         raise AnnotationError(
             f"{path.name} is not on the scan's grid: {'; '.join(differences)}. Open the scan that it was drawn on, or "
             "resample it to this one with nearest-neighbour interpolation."
         )
     array = sitk.GetArrayFromImage(image)
-    if np.issubdtype(array.dtype, np.floating):
-        uneven = np.flatnonzero(~(array == np.floor(array)) | np.isinf(array))
-        if uneven.size:
-            raise AnnotationError(
-                f"{path.name} is a float annotation with values such as {array.flat[uneven[0]]:g}; labels must be "
-                "whole numbers (0 background, 1, 2, ...). If it is a probability map, apply a threshold first."
-            )
+    array, remarks = whole_labels(array, nan, path.name)
+    for remark in remarks:
+        warnings.warn(remark, stacklevel=2)
     low, high = array.min(), array.max()
     if low < 0 or high > 65535:
         raise AnnotationError(
@@ -264,6 +288,7 @@ def _in_patient_order(
     slice_axis: int | None,
     header: Mapping[str, str],
     padding: tuple[float, float] | None = None,
+    spacing_known: bool = True,
 ) -> Volume:
     """Return what a file holds as a scan in patient order, with the way back."""
     way = nearest_orientation(grid.direction)
@@ -279,6 +304,7 @@ def _in_patient_order(
         header,
         to_file=way.inverse,
         padding=padding,
+        spacing_known=spacing_known,
     )
 
 
@@ -315,11 +341,8 @@ def _write(path: Path, array: NDArray[Any], volume: Volume, entries: Mapping[str
         raise OutputError(f"{path.name} cannot be written: its name must end in {', '.join(WRITABLE)}.")
     if array.shape != volume.array.shape:
         raise InputError(f"The scan's shape {volume.array.shape} (z, y, x) was expected, got {array.shape}.")
-    if not path.parent.is_dir():
-        raise OutputError(f"{path} cannot be written: the folder {path.parent} does not exist; create it first.")
-    if path.is_dir():
-        raise OutputError(f"{path} cannot be written: it is a folder; give the name of a file.")
     try:
+        _check_place(path)
         # A folder, because an intermediate file may be needed: it goes as a whole, whatever happens.
         with scratch_folder(path.parent) as folder:
             part = folder / f"part{suffix}"
@@ -329,6 +352,8 @@ def _write(path: Path, array: NDArray[Any], volume: Volume, entries: Mapping[str
             if problem is None:
                 settle(part)
                 part.replace(path)
+    except OutputError:
+        raise
     except OSError as error:
         raise OutputError(f"{path} was not written: {why_not_written(error, path.parent)}.") from error
     except (RuntimeError, InputError) as error:
@@ -340,6 +365,13 @@ def _write(path: Path, array: NDArray[Any], volume: Volume, entries: Mapping[str
         raise OutputError(f"{path} was not written: {problem}.")
 
 
+def _check_place(path: Path) -> None:
+    if not path.parent.is_dir():
+        raise OutputError(f"{path} cannot be written: the folder {path.parent} does not exist; create it first.")
+    if path.is_dir():
+        raise OutputError(f"{path} cannot be written: it is a folder; give the name of a file.")
+
+
 def _write_file(
     path: Path, array: NDArray[Any], grid: Grid, header: Mapping[str, str], entries: Mapping[str, str]
 ) -> None:
@@ -349,12 +381,11 @@ def _write_file(
     image.SetDirection(grid.direction[:, ::-1].ravel().tolist())
     for key, value in entries.items() if path.suffix == ".nrrd" else ():
         image.SetMetaData(key, value)
-    with quiet():
-        if not is_nifti(path):
-            sitk.WriteImage(image, str(path), useCompression=True)
-            return
-        plain = path.with_name("plain.nii")
-        sitk.WriteImage(image, str(plain))
+    if not is_nifti(path):
+        write_file(image, path, compress=True)
+        return
+    plain = path.with_name("plain.nii")
+    write_file(image, plain, compress=False)
     repeat_geometry(plain, header)
     if path.suffix == ".nii":
         plain.rename(path)

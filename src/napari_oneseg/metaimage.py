@@ -1,12 +1,15 @@
 """MetaImage files whose voxels are damaged: SimpleITK reads them as they come, and sets aside what memory they ask for.
 
 The header says how many voxels there are and how long their packed form is; that form, zlib's, ends with a checksum.
-Both are compared before SimpleITK reads the file.
+Both are compared before SimpleITK reads the file. It refuses voxels of size 0, and gives a pattern of file names to
+printf as it is; files with these are rewritten to be read.
 """
 
 from __future__ import annotations
 
 import math
+import re
+import shutil
 from collections.abc import Mapping
 from io import BufferedReader
 from pathlib import Path
@@ -14,12 +17,15 @@ from pathlib import Path
 from napari_oneseg.errors import InputError
 from napari_oneseg.packed import unpacked_length
 
-__all__ = ["check_meta_image"]
+__all__ = ["check_meta_image", "rewrite_meta_image", "states_spacing"]
 
 _DIMENSIONS = tuple(map(str, range(1, 11)))
 _LONGEST_HEADER = 1 << 16
 _MARK, _MARK_WITHIN = b"NDims", 1024
 _SPACE, _WHITE = 0x20, b"\t\r\n"
+_BLOCK = 1 << 20
+_PATTERN = re.compile(r"[^%]*%0?[0-9]{0,2}d[^%]*")
+_SIZES = "ElementSpacing", "ElementSize"
 _BYTES = {
     "MET_CHAR": 1, "MET_UCHAR": 1, "MET_SHORT": 2, "MET_USHORT": 2, "MET_INT": 4, "MET_UINT": 4, "MET_LONG": 4,
     "MET_ULONG": 4, "MET_LONG_LONG": 8, "MET_ULONG_LONG": 8, "MET_FLOAT": 4, "MET_DOUBLE": 8,
@@ -45,9 +51,9 @@ def check_meta_image(path: Path) -> None:
         if "NDims" in header and (header["NDims"] not in _DIMENSIONS or "ElementDataFile" not in header):
             raise InputError(_damaged(path))
         beside = header.get("ElementDataFile")
-        # A pattern of file names, which SimpleITK gives to printf as it is: with a wrong one the program ends.
         if beside is not None and "%" in beside:
-            raise InputError(_damaged(path))
+            _slice_files(path, header)
+            return
         if header.get("ElementType") not in _BYTES or beside is None or beside.startswith("LIST"):
             return
         try:
@@ -69,6 +75,113 @@ def check_meta_image(path: Path) -> None:
             raise
         except (OSError, ValueError) as error:
             raise InputError(_damaged(path)) from error
+
+
+def states_spacing(path: Path) -> bool:
+    """Whether a file tells how large its voxels are along all its axes."""
+    with path.open("rb") as file:
+        header, _ = _header(file)
+    sides = next((header[name].split() for name in _SIZES if name in header), [])
+    return len(sides) >= 3 and all(map(_is_length, sides))
+
+
+def _is_length(text: str) -> bool:
+    try:
+        return math.isfinite(float(text)) and float(text) != 0
+    except ValueError:
+        return False
+
+
+def rewrite_meta_image(path: Path, target: Path) -> bool:
+    """Rewrite a file that SimpleITK does not read as it is: with a pattern of file names, or with voxels of size 0.
+
+    Parameters
+    ----------
+    path
+        The file; its voxels were checked.
+    target
+        The file to write (.mha), with the same voxels in the same place, those of size 0 or NaN with 1 mm.
+
+    Returns
+    -------
+    Whether that was needed; if not, nothing is written.
+
+    Raises
+    ------
+    InputError
+        If voxels of size 0 lie in a list of files.
+    """
+    with path.open("rb") as file:
+        header, _ = _header(file)
+        own = {name: _with_sides(text) if name in _SIZES else text for name, text in header.items()}
+        beside = header.get("ElementDataFile", "")
+        if own == header and "%" not in beside:
+            return False
+        if beside.startswith("LIST"):
+            raise InputError(f"{path.name} lists files of voxels of size 0; save it as one file.")
+        skip = int(own.pop("HeaderSize", 0))
+        own["ElementDataFile"] = "LOCAL"
+        with target.open("wb") as whole:
+            whole.write("".join(f"{name} = {text}\n" for name, text in own.items()).encode("latin-1"))
+            if beside.upper() == "LOCAL":
+                shutil.copyfileobj(file, whole, _BLOCK)
+            elif "%" in beside:
+                for part in _slice_files(path, header):
+                    whole.write(_voxels_of(part, skip, _slice_bytes(header)))
+            else:
+                length = _slice_bytes(header) * int(header["DimSize"].split()[-1])
+                whole.write(_voxels_of(path.with_name(Path(beside).name), skip, length))
+    return True
+
+
+def _voxels_of(part: Path, skip: int, length: int) -> bytes:
+    """Return what follows a header of ``skip`` bytes, at most ``length``; the last ``length`` bytes if that is -1."""
+    with part.open("rb") as voxels:
+        voxels.seek(skip if skip >= 0 else max(0, part.stat().st_size - length))
+        return voxels.read(length)
+
+
+def _with_sides(text: str) -> str:
+    return " ".join(side if _is_length(side) else "1" for side in text.split())
+
+
+def _slice_bytes(header: Mapping[str, str]) -> int:
+    voxels = math.prod(int(word) for word in header["DimSize"].split()[:-1])
+    return voxels * int(header.get("ElementNumberOfChannels", 1)) * _BYTES[header["ElementType"]]
+
+
+def _slice_files(path: Path, header: Mapping[str, str]) -> list[Path]:
+    """Return the files of the slices that a pattern such as ``slice%03d.raw 0 9 1`` names.
+
+    Raises
+    ------
+    InputError
+        If the pattern has another form, or files are missing, too short or packed.
+    """
+    pattern, *numbers = header["ElementDataFile"].split()
+    try:
+        slices = int(header["DimSize"].split()[-1])
+        length, skip = _slice_bytes(header), max(0, int(header.get("HeaderSize", 0)))
+        first = int(numbers[0]) if numbers else 1
+        last = int(numbers[1]) if len(numbers) > 1 else first + slices - 1
+        step = int(numbers[2]) if len(numbers) > 2 else 1
+        places = range(first, last + 1, step)
+        if not _PATTERN.fullmatch(pattern) or slices < 1 or len(places) < slices:
+            raise ValueError("a pattern was expected")  # noqa: TRY301 - told with the others
+    except (ValueError, KeyError) as error:
+        raise InputError(
+            f"{path.name} names the files of its slices by {header['ElementDataFile']!r}; a pattern with their first "
+            "and last number was expected, such as 'slice%03d.raw 0 9 1'. Save it as one file."
+        ) from error
+    if header.get("CompressedData", "False").lower()[:1] in ("t", "1"):
+        raise InputError(f"{path.name} names packed files, one for each slice; save it as one file.")
+    files = []
+    for place in places[:slices]:  # one after the other, as a wrong header may claim any number
+        file = path.parent / (pattern % place)
+        if not file.is_file() or file.stat().st_size < length + skip:
+            raise InputError(f"{file.name}, a slice of {path.name}, is missing or incomplete; copy or export it again.")
+        files.append(file)
+    return files
 
 
 def _header(file: BufferedReader) -> tuple[dict[str, str], bytes]:

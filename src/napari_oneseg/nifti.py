@@ -21,15 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_oneseg.errors import InputError
-from napari_oneseg.volume import Volume
+from napari_oneseg.nifti_geometry import mended
 
 __all__ = [
     "as_nifti_1",
-    "check_places",
     "check_voxels",
     "count_volumes",
+    "is_as_simpleitk_reads",
     "is_nifti",
-    "is_nifti_2",
     "read_geometry",
     "read_volumes",
     "repeat_geometry",
@@ -62,10 +61,6 @@ _GEOMETRY_2 = {
 # Sizes, type, bits per voxel, where the voxels begin, and slope and intercept.
 _VOXELS = ((40, "8h"), (70, "h"), (72, "h"), (108, "f"), (112, "2f"))
 _VOXELS_2 = ((16, "8q"), (12, "h"), (14, "h"), (168, "q"), (176, "2d"))
-_MILLIMETRES = {1: 1000.0, 3: 0.001}  # in metres and micrometres
-_HALF_TURN = 1e-7
-"""A square below which nifti1_io.c, and what rests on it, take it for 0: single precision says no more."""
-_DISAGREE = 0.1  # of the smallest voxel side
 
 
 def is_nifti(path: Path) -> bool:
@@ -73,11 +68,20 @@ def is_nifti(path: Path) -> bool:
     return path.name.lower().endswith((".nii", ".nii.gz"))
 
 
-def is_nifti_2(path: Path) -> bool:
-    """Whether the header is one of NIfTI-2."""
+def is_as_simpleitk_reads(path: Path) -> bool:
+    """Whether SimpleITK reads a 3D file rightly as it is; another one is to be rewritten by :func:`as_nifti_1`.
+
+    It knows no NIfTI-2, takes voxels that begin at byte 0 for such that begin within the header's last bytes, and takes
+    1 mm for the size of voxels that only the matrix tells.
+    """
     with _open(path) as file:
         header = file.read(_HEADER_BYTES_2)
-    return _byte_order(header, _HEADER_BYTES_2) is not None
+    order = _byte_order(header, _HEADER_BYTES)
+    if order is None:
+        return False
+    (offset,) = _unpack(header, order, _VOXELS[3])
+    entries = read_geometry(path)
+    return bool(offset >= _HEADER_BYTES and mended(entries) == entries)
 
 
 _LARGEST_OFFSET = 1 << 40
@@ -108,7 +112,7 @@ def _volumes(dim: tuple[int, ...]) -> int:
     return max(1, sizes[3]) if len(sizes) >= 4 and all(size == 1 for size in sizes[4:]) else 1
 
 
-def check_voxels(path: Path, largest: int, volume: int = 0) -> None:
+def check_voxels(path: Path, largest: int, volume: int = 0, with_nan: bool = False) -> int:
     """Refuse a NIfTI file that SimpleITK would read with zeros in the place of voxels, or with too many of them.
 
     Parameters
@@ -119,6 +123,12 @@ def check_voxels(path: Path, largest: int, volume: int = 0) -> None:
         Bytes of voxels that are read at most.
     volume
         Which volume of a 4D file is to be read.
+    with_nan
+        Whether voxels may be NaN, which SimpleITK reads as 0.
+
+    Returns
+    -------
+    How many voxels are NaN.
 
     Raises
     ------
@@ -136,7 +146,7 @@ def check_voxels(path: Path, largest: int, volume: int = 0) -> None:
             if not 0 <= offset <= _LARGEST_OFFSET:
                 raise ValueError("voxels cannot lie there")  # noqa: TRY301 - told with the others
             file.seek(offset)
-            length, bad = _count(
+            length, nan, infinite = _count(
                 file,
                 (volume * one, (volume + 1) * one),
                 needed + largest,
@@ -148,10 +158,12 @@ def check_voxels(path: Path, largest: int, volume: int = 0) -> None:
         raise InputError(_damaged(path)) from error
     if length < needed:
         raise InputError(f"{path.name} is incomplete ({length} of {needed} bytes); copy or export it again.")
+    bad = infinite + (0 if with_nan else nan)
     if bad:
         raise InputError(
             f"{path.name} holds {bad} values that are NaN or infinite. Replace them, for instance by the value of air."
         )
+    return nan
 
 
 def _damaged(path: Path) -> str:
@@ -171,22 +183,23 @@ def _not_nifti(name: str) -> str:
 
 def _count(
     file: gzip.GzipFile | BufferedReader, part: tuple[int, int], most: int, dtype: str | None
-) -> tuple[int, int]:
-    """Count bytes to the file's end and, in the part between two of them, values that are not finite.
+) -> tuple[int, int, int]:
+    """Count bytes to the file's end and, in the part between two of them, values that are NaN, and infinite ones.
 
     At the end of a compressed file its checksum is compared.
     """
-    length = bad = 0
+    length = nan = infinite = 0
     while block := file.read(_BLOCK):
         # The first byte of a block is the first of a value, because all blocks but the last are as long.
         voxels = block[max(0, part[0] - length) : max(0, part[1] - length)]
         if dtype is not None:
             values = np.frombuffer(voxels, dtype, len(voxels) // np.dtype(dtype).itemsize)
-            bad += int(values.size - np.count_nonzero(np.isfinite(values)))
+            nan += int(np.count_nonzero(np.isnan(values)))
+            infinite += int(np.count_nonzero(np.isinf(values)))
         length += len(block)
         if length > most:  # nobody waits for the end of a file that was made to have none
             break
-    return length, bad
+    return length, nan, infinite
 
 
 def read_geometry(path: Path) -> dict[str, str]:
@@ -255,7 +268,7 @@ def as_nifti_1(path: Path, target: Path, volume: int = 0) -> None:
             left -= len(block)
     if (order == "<") != (sys.byteorder == "little"):
         _swap(target, bits // 8)
-    repeat_geometry(target, entries)
+    repeat_geometry(target, mended(entries))
 
 
 def read_volumes(path: Path) -> Iterator[NDArray[np.generic]]:
@@ -290,67 +303,6 @@ def read_volumes(path: Path) -> Iterator[NDArray[np.generic]]:
         raise InputError(_damaged(path)) from error
 
 
-def check_places(volume: Volume) -> str | None:
-    """Compare where a scan was put with what its file says in two ways, qform and sform.
-
-    Returns
-    -------
-    What the user must be told, if the two contradict each other.
-
-    Raises
-    ------
-    InputError
-        If the scan lies where neither says, as where the voxel sizes beside a matrix are not those in it.
-    """
-    numbers = {name: np.array(entry.split(), float) for name, entry in volume.header.items()}
-    forms = {}
-    if numbers and numbers["qform_code"][0] > 0:
-        forms["qform"] = _qform(numbers)
-    if numbers and numbers["sform_code"][0] > 0:
-        forms["sform"] = numbers["srow"].reshape(3, 4)
-    if not forms:
-        return None
-    depth, rows, columns = (size - 1 for size in volume.array.shape)
-    corners = np.array([[x, y, z, 1] for x in (0, columns) for y in (0, rows) for z in (0, depth)])
-    # The patient's frame here has x to the left and y to the back, NIfTI's the other way round.
-    axes = (np.asarray(volume.direction) * volume.spacing)[:, ::-1]
-    taken = np.column_stack([axes, volume.origin]) * np.array([[-1], [-1], [1]])
-    unit = _MILLIMETRES.get(int(numbers["xyzt_units"][0]) & 7, 1.0)
-    apart = {name: np.linalg.norm(corners @ (unit * form - taken).T, axis=1).max() for name, form in forms.items()}
-    used, other = min(apart, key=apart.__getitem__), max(apart, key=apart.__getitem__)
-    allowed = _DISAGREE * min(volume.spacing)
-    if not apart[used] <= allowed:
-        raise InputError(
-            f"This NIfTI file contradicts itself: its voxel sizes (pixdim) or axes are not those of its {used}, by up "
-            f"to {apart[used]:.3g} mm. Export it again, or correct its header with the program that made it."
-        )
-    if apart[other] <= allowed:
-        return None
-    return (
-        "This NIfTI file says in two ways where its voxels lie, which contradict each other by up to "
-        f"{apart[other]:.3g} mm: {used} is used, {other} is not. Check left and right, and whether other programs show "
-        "the scan alike."
-    )
-
-
-def _qform(numbers: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
-    """Return voxel to position, 3 x 4, from a quaternion: method 2 of nifti1.h."""
-    quaternion = numbers["quatern"][:3]
-    rest = float(1 - quaternion @ quaternion)
-    if rest < _HALF_TURN:
-        quaternion, rest = quaternion / np.sqrt(1 - rest), 0.0
-    a, (b, c, d) = np.sqrt(rest), quaternion
-    rotation = np.array(
-        [
-            [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
-            [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
-            [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c],
-        ]
-    )
-    flip = -1.0 if numbers["pixdim"][0] < 0 else 1.0
-    return np.column_stack([rotation * numbers["pixdim"][1:4] * [1.0, 1.0, flip], numbers["quatern"][3:]])
-
-
 def repeat_geometry(path: Path, entries: Mapping[str, str]) -> None:
     """Put the entries of :func:`read_geometry` into an uncompressed NIfTI file that was written on this machine."""
     with path.open("r+b") as file:
@@ -380,8 +332,20 @@ def _layout(header: bytes, name: str) -> tuple[str, tuple[int, ...], int, int, i
         order = _byte_order(header, length)
         if order is not None:
             dim, (datatype,), (bits,), (offset,) = (_unpack(header, order, entry) for entry in entries[:4])
-            return order, dim, datatype, bits, int(offset)
+            return order, dim, datatype, bits, _voxel_start(int(offset), length, name)
     raise InputError(_not_nifti(name))
+
+
+def _voxel_start(offset: int, header: int, name: str) -> int:
+    """Return where the voxels begin; where a header says 0, that is behind it and the mark of its extensions."""
+    if offset == 0:
+        return header + 4
+    if 0 < offset < header:
+        raise InputError(
+            f"{name} says that its voxels begin at byte {offset}, within its own header of {header} bytes; export it "
+            "again with the program that made it."
+        )
+    return offset
 
 
 def _unpack(header: bytes, order: str | None, entry: tuple[int, str]) -> tuple[Any, ...]:

@@ -1,22 +1,27 @@
-"""NRRD headers: whether the voxels they claim are there, and which of their axes counts volumes.
+"""NRRD headers: whether the voxels they claim are there, how large they are, and which axis counts volumes.
 
 SimpleITK sets aside what memory a header asks for before it looks for the voxels; so both are compared before it reads
-the file. The fields are those of http://teem.sourceforge.net/nrrd/format.html.
+the file. It knows no bzip2, and no voxels of size 0; files with these are rewritten to be read. The fields are those of
+http://teem.sourceforge.net/nrrd/format.html.
 """
 
 from __future__ import annotations
 
 import math
 import re
+import shutil
 from collections.abc import Mapping
+from contextlib import nullcontext
 from io import BufferedReader
 from pathlib import Path
 
+import numpy as np
+
 from napari_oneseg.errors import InputError
 from napari_oneseg.nifti import too_large
-from napari_oneseg.packed import Packing, unpacked_length
+from napari_oneseg.packed import Packing, unpacked, unpacked_length
 
-__all__ = ["check_nrrd", "listed_volumes"]
+__all__ = ["check_nrrd", "key_values", "listed_volumes", "rewrite_nrrd", "states_spacing"]
 
 _MARK = re.compile(rb"NRRD000[1-5]\r?\n")
 _LONGEST_HEADER = 1 << 20
@@ -27,6 +32,8 @@ _BYTES = {"char": 1, "int8": 1, "short": 2, "int16": 2, "int": 4, "int32": 4, "l
 _PACKING: dict[str, Packing] = {"gz": "zlib", "gzip": "zlib", "bz2": "bzip2", "bzip2": "bzip2"}
 _TEXT = {"txt", "text", "ascii"}
 _WITH_VOLUMES = {"list"}
+_WHERE = ("data file", "datafile", "line skip", "lineskip")
+_VECTOR = re.compile(r"none|\([^)]*\)", re.IGNORECASE)
 
 
 def check_nrrd(path: Path, largest: int) -> None:
@@ -79,6 +86,97 @@ def listed_volumes(path: Path) -> int:
     return int(listed[0]) if len(kinds) == 4 and len(listed) == 1 and listed[0].isdecimal() else 1
 
 
+def states_spacing(path: Path) -> bool:
+    """Whether a file tells how large its voxels are along all three axes."""
+    with path.open("rb") as file:
+        sides = _sides(_fields(file) or {})
+    return sum(side is not None and math.isfinite(side) and side != 0 for side in sides) >= 3
+
+
+def _sides(fields: Mapping[str, str]) -> list[float | None]:
+    """Return the voxel size along each axis, None where the axis is none of space."""
+    if (directions := fields.get("space directions")) is not None:
+        vectors = _VECTOR.findall(directions)
+        return [None if vector.lower() == "none" else float(np.linalg.norm(_vector(vector))) for vector in vectors]
+    return [_number(word) for word in fields.get("spacings", "").split()]
+
+
+def _vector(text: str) -> list[float]:
+    return [_number(word) for word in text.strip("()").split(",")]
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def rewrite_nrrd(path: Path, target: Path) -> bool:
+    """Rewrite a file that SimpleITK does not read as it is: packed by bzip2, or with voxels of the size 0.
+
+    Parameters
+    ----------
+    path
+        The file; its voxels were checked.
+    target
+        The file to write, with the same voxels in the same place, those of size 0 with 1 mm.
+
+    Returns
+    -------
+    Whether that was needed; if not, nothing is written.
+
+    Raises
+    ------
+    InputError
+        If bzip2 has packed voxels that lie in several files.
+    """
+    with path.open("rb") as file:
+        fields = _fields(file) or {}
+        packing, sized = _PACKING.get(fields.get("encoding", "").lower()), _with_sides(fields)
+        if packing != "bzip2" and sized == fields:
+            return False
+        beside = fields.get("data file", fields.get("datafile"))
+        data = None if beside is None else _data_file(path, beside)
+        if beside is not None and data is None:
+            raise InputError(
+                f"{path.name} names several files of voxels, or one that is not there, and is packed by bzip2 or has "
+                "voxels of size 0; save it as one file, with gzip, for instance with 3D Slicer."
+            )
+        with nullcontext(file) if data is None else data.open("rb") as source, target.open("wb") as plain:
+            for _ in range(int(fields.get("line skip", fields.get("lineskip", 0)))):
+                source.readline(_BLOCK)
+            own = {name: text for name, text in sized.items() if name not in _WHERE and ":=" not in name}
+            if packing == "bzip2":
+                own["encoding"] = "raw"
+            header = "".join(f"{name}: {text}\n" for name, text in own.items())
+            plain.write(f"NRRD0005\n{header}\n".encode("latin-1"))
+            if packing == "bzip2":
+                for block in unpacked(source, packing):
+                    plain.write(block)
+            else:
+                shutil.copyfileobj(source, plain, _BLOCK)
+    return True
+
+
+def _with_sides(fields: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the fields with 1 mm in the place of voxel sizes that SimpleITK refuses."""
+    if "space directions" in fields:
+        vectors = _VECTOR.findall(fields["space directions"])
+        known = [_vector(text) for text in vectors if text.lower() != "none"]
+        lost = [place for place, vector in enumerate(known) if not 0 < np.linalg.norm(vector) < math.inf]
+        if len(known) != 3 or len(lost) != 1 or len(vectors) != 3:
+            return fields
+        # Across the two others, as slices lie.
+        across = np.cross(known[lost[0] - 2], known[lost[0] - 1])
+        vectors[lost[0]] = f"({','.join(repr(float(part)) for part in across / np.linalg.norm(across))})"
+        return {**fields, "space directions": " ".join(vectors)}
+    words = fields.get("spacings", "").split()
+    # SimpleITK takes 1 mm for NaN itself; it is also what an axis of no length has, such as that of volumes.
+    sized = ["1" if _number(word) == 0 or math.isinf(_number(word)) else word for word in words]
+    return fields if sized == words else {**fields, "spacings": " ".join(sized)}
+
+
 def _fields(file: BufferedReader) -> dict[str, str] | None:
     """Return the header's fields, None for a file that is none; the file is left where the voxels begin."""
     if not _MARK.fullmatch(file.readline(16)):
@@ -89,6 +187,17 @@ def _fields(file: BufferedReader) -> dict[str, str] | None:
         if colon and not name.startswith("#"):
             fields[name.strip().lower()] = value.strip()
     return fields
+
+
+def key_values(path: Path) -> dict[str, str]:
+    """Return what a file's header holds beside the fields: the lines ``key:=value``."""
+    entries = {}
+    with path.open("rb") as file:
+        while file.tell() < _LONGEST_HEADER and (line := file.readline(_LONGEST_HEADER).rstrip(b"\r\n")):
+            key, mark, value = line.decode(errors="replace").partition(":=")
+            if mark:
+                entries[key.strip()] = value.strip()
+    return entries
 
 
 def _claimed(fields: Mapping[str, str]) -> int:

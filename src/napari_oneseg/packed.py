@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator
 from typing import BinaryIO, Literal
 
-__all__ = ["Packing", "unpacked_length"]
+__all__ = ["Packing", "unpacked", "unpacked_length"]
 
 Packing = Literal["zlib", "deflate", "bzip2"]
 """``zlib`` is zlib's own form or gzip's, told apart by their first bytes; ``deflate`` has no header and no checksum."""
@@ -40,13 +40,24 @@ def unpacked_length(file: BinaryIO, most: int, packing: Packing = "zlib") -> int
     """
     length = 0
     try:
-        for block in _unbzipped(file) if packing == "bzip2" else _inflated(file, packing):
+        for block in unpacked(file, packing):
             length += len(block)
             if length > most:
                 break
     except (zlib.error, OSError, EOFError) as error:
         raise ValueError("damaged") from error
     return length
+
+
+def unpacked(file: BinaryIO, packing: Packing) -> Iterator[bytes]:
+    """Yield the packed rest of a file, unpacked, in blocks.
+
+    Raises
+    ------
+    OSError, EOFError, zlib.error
+        If the packed bytes are cut off, are no such bytes, or fail their checksum.
+    """
+    return _unbzipped(file) if packing == "bzip2" else _inflated(file, packing)
 
 
 def _inflated(file: BinaryIO, packing: Packing) -> Iterator[bytes]:
@@ -56,10 +67,10 @@ def _inflated(file: BinaryIO, packing: Packing) -> Iterator[bytes]:
         while not unpacker.eof:
             block = unpacker.unconsumed_tail or waiting or file.read(_IN)
             waiting = b""
-            unpacked = unpacker.decompress(block, _OUT)
-            if not block and not unpacked:
+            inflated = unpacker.decompress(block, _OUT)
+            if not block and not inflated:
                 raise EOFError
-            yield unpacked
+            yield inflated
         # Files of gzip may follow each other, and count as one.
         waiting = unpacker.unused_data or file.read(_IN)
         if packing == "deflate" or not waiting.startswith(_GZIP):
@@ -67,10 +78,7 @@ def _inflated(file: BinaryIO, packing: Packing) -> Iterator[bytes]:
 
 
 def _unbzipped(file: BinaryIO) -> Iterator[bytes]:
-    unpacker = bz2.BZ2Decompressor()
-    while not unpacker.eof:
-        block = file.read(_IN) if unpacker.needs_input else b""
-        unpacked = unpacker.decompress(block, _OUT)
-        if not block and not unpacked and unpacker.needs_input:
-            raise EOFError
-        yield unpacked
+    # Python's own file also reads what several processors have packed, one part after the other.
+    with bz2.BZ2File(file) as unpacker:
+        while block := unpacker.read(_OUT):
+            yield block

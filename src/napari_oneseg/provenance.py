@@ -51,6 +51,7 @@ def scan_record(volume: Volume) -> dict[str, Any]:
         "sha256": volume.content_hash,
         "shape": list(volume.array.shape),
         "spacing_mm": [float(step) for step in volume.spacing],
+        "spacing_known": volume.spacing_known,
         "slice_axis": volume.axis,
         "plane": plane_name(volume.direction, volume.axis),
         "slices": volume.n_slices,
@@ -81,6 +82,7 @@ def export_record(name: str, volume: Volume) -> dict[str, Any]:
         "scan_sha256": volume.content_hash,
         "shape": list(grid.shape),
         "spacing_mm": list(grid.spacing),
+        "spacing_known": volume.spacing_known,
         "origin_mm": list(grid.origin),
         "direction": grid.direction.tolist(),
     }

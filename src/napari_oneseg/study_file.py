@@ -83,7 +83,8 @@ class StudyFile:
             yield entries
             checked = {name: checked_entry(name, entry) for name, entry in sorted(entries.items())}
             content = {"format": _FORMAT, "version": _VERSION, "scans": checked}
-            with replacing(self.path) as part, part.open("w", encoding="utf-8") as file:
+            with replacing(self.path) as part, part.open("w", encoding="utf-8", errors="backslashreplace") as file:
+                # A name that is not UTF-8 is written in the way of JSON, and comes back as it was.
                 json.dump(content, file, indent=1, ensure_ascii=False, allow_nan=False)
                 file.write("\n")
                 file.flush()

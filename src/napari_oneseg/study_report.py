@@ -78,7 +78,7 @@ def write_effort(path: Path, scans: Iterable[StudyScan]) -> None:
 
 def _write(path: Path, rows: Sequence[Row]) -> None:
     # The mark at the beginning tells spreadsheet programs that it is UTF-8.
-    with replacing(path) as part, part.open("w", encoding="utf-8-sig", newline="") as file:
+    with replacing(path) as part, part.open("w", encoding="utf-8-sig", errors="backslashreplace", newline="") as file:
         table = csv.DictWriter(file, list(rows[0]))
         table.writeheader()
         table.writerows(rows)

@@ -76,6 +76,9 @@ class Volume:
     padding
         The lowest and the highest grey value, both included, that the scanner filled in where it measured nothing, such
         as outside the circle of a CT: no tissue. None if the file does not say so.
+    spacing_known
+        Whether the file, or the user, has said how large the voxels are; if not, ``spacing`` is 1 mm along the axes of
+        which the file says nothing, and no length or volume of it can be relied upon.
 
     Raises
     ------
@@ -91,6 +94,7 @@ class Volume:
     header: Mapping[str, str] = field(default_factory=dict)
     to_file: Orientation = field(default_factory=Orientation)
     padding: tuple[float, float] | None = None
+    spacing_known: bool = True
 
     def __post_init__(self) -> None:
         _check_scan(self.array)

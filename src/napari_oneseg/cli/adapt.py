@@ -21,10 +21,12 @@ from napari_oneseg.cli.options import (
     Json,
     Overwrite,
     SeriesName,
+    Spacing,
     Threads,
     WeightsFile,
     config_options,
     parse_axis,
+    parse_spacing,
 )
 from napari_oneseg.config import AdaptConfig
 
@@ -40,6 +42,7 @@ def command(
     axis: Axis = None,
     frame: Frame = None,
     series: SeriesName = None,
+    spacing: Spacing = None,
     weights: WeightsFile = None,
     device: Device = "auto",
     precision: PrecisionName = "auto",
@@ -50,6 +53,7 @@ def command(
 
     The result fits this scan: give it to the other commands as --weights. Nothing is written before the time is up.
     """
+    size = parse_spacing(spacing)
     check_training_outputs(output, [image, *([weights] if weights is not None else [])], overwrite)
 
     import torch
@@ -65,7 +69,7 @@ def command(
     chosen = choose_device(device)
     start = load_weights(weights)
     with progress_bar("Reading the scan"):
-        volume = read_volume(image, parse_axis(axis), series, frame)
+        volume = read_volume(image, parse_axis(axis), series, frame, size)
     clock = time.perf_counter()
     with loss_progress("Adapting") as (progress, on_loss):
         result = adapt(volume, start, adapting, device=chosen, precision=precision, progress=progress, on_loss=on_loss)

@@ -1,14 +1,21 @@
-"""What the subcommands say, and where: results on standard output, progress, warnings and errors on standard error."""
+"""What the subcommands say, and where: results on standard output, progress, warnings and errors on standard error.
+
+Whatever the terminal knows of the world's letters, printing raises nothing: letters that it does not know are written
+as their numbers. Where standard output takes nothing more, the command ends with one line, its files written.
+"""
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from io import TextIOWrapper
 from typing import Any
 
 import typer
@@ -32,25 +39,58 @@ class OneSegGroup(TyperGroup):
         extra["standalone_mode"] = False
         if not standalone_mode:
             return super().main(*args, **extra)
+        _take_any_letter()
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
             try:
                 # Nothing is returned but the code of an early exit.
                 code = super().main(*args, **extra)
+                if sys.stdout is not None:
+                    sys.stdout.flush()
             except OneSegError as error:
                 code = _complain(str(error))
             except _UsageError as error:
                 code = _complain(_usage_message(error))
+            except OSError as error:
+                code = _complain(_system_message(error))
+            except SystemExit:  # typer leaves in this way where a pipe is closed, and in no other
+                code = _complain(_system_message(BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))))
             except (typer.Abort, KeyboardInterrupt):
                 code = 130
         if code == 130:
-            typer.echo("Stopped.", err=True)
+            note("Stopped.")
         sys.exit(code or 0)
 
 
+def _take_any_letter() -> None:
+    """Have both streams write letters that their encoding lacks, and names that are none, as numbers."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
 def _complain(message: str) -> int:
-    typer.echo(f"Error: {' '.join(message.split())}", err=True)
+    note(f"Error: {' '.join(message.split())}")
     return 2
+
+
+def _system_message(error: OSError) -> str:
+    """Say what the system has refused, if that is the user's to solve; raise the error again if not."""
+    if error.errno == errno.ENAMETOOLONG:
+        name = os.path.basename(os.fspath(error.filename or ""))  # noqa: PTH119 - it may be bytes
+        return f"The name {name[:40]!r}... is too long for this disk; choose a shorter one."
+    if error.filename is None and error.errno in (errno.EPIPE, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+        _let_go_of_output()
+        return f"The results could not be printed ({error.strerror}); files that were to be written are complete."
+    raise error
+
+
+def _let_go_of_output() -> None:
+    """Lead standard output to nowhere, so that Python does not try once more at its end."""
+    with suppress(OSError, AttributeError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
 
 def _usage_message(error: Any) -> str:
@@ -64,8 +104,9 @@ def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
 
 
 def note(message: str) -> None:
-    """Say something that is not the result."""
-    typer.echo(message, err=True)
+    """Say something that is not the result; where nobody can hear it, the work goes on."""
+    with suppress(OSError):
+        typer.echo(message, err=True)
 
 
 def results_console() -> Console:

@@ -14,11 +14,13 @@ from napari_oneseg.cli.options import (
     Device,
     Frame,
     Overwrite,
+    Spacing,
     Threads,
     WeightsFile,
     config_options,
     parse_axis,
     parse_numbers,
+    parse_spacing,
 )
 from napari_oneseg.cli.outputs import check_outputs, make_folder, write_json
 from napari_oneseg.config import PropagationConfig
@@ -79,6 +81,7 @@ def command(
     overwrite: Overwrite = False,
     axis: Axis = None,
     frame: Frame = None,
+    spacing: Spacing = None,
     weights: WeightsFile = None,
     device: Device = "auto",
     threads: Threads = None,
@@ -104,7 +107,7 @@ def command(
     from napari_oneseg.session import OneSegSession
 
     organs = read_names(names) if names else {}
-    cases = find_cases(images, labels, frame)
+    cases = find_cases(images, labels, frame, parse_spacing(spacing))
     session = OneSegSession(weights, device, threads, propagation=propagation)
     record: dict[str, Any] = {
         "protocol": protocol,

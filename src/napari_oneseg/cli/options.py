@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -22,12 +23,14 @@ __all__ = [
     "Overwrite",
     "Range",
     "SeriesName",
+    "Spacing",
     "Threads",
     "WeightsFile",
     "config_options",
     "parse_axis",
     "parse_numbers",
     "parse_range",
+    "parse_spacing",
 ]
 
 Image = Annotated[
@@ -54,6 +57,10 @@ Range = Annotated[
 SeriesName = Annotated[
     str | None,
     typer.Option("--series", metavar="NAME", help="Which DICOM series of several: its number, description or UID."),
+]
+Spacing = Annotated[
+    str | None,
+    typer.Option(metavar="Z,Y,X", help="Voxel size in mm, in the file's order of axes, where the file says none."),
 ]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads to compute with; all cores by default.")]
 WeightsFile = Annotated[
@@ -103,6 +110,25 @@ def parse_numbers(text: str | None, option: str, least: int = 0) -> tuple[int, .
             f"{option} must be different whole numbers from {least} on, separated by commas (12,30), got {text!r}."
         )
     return numbers
+
+
+def parse_spacing(text: str | None) -> tuple[float, float, float] | None:
+    """Read a voxel size ``Z,Y,X`` in mm; None stays None.
+
+    Raises
+    ------
+    InputError
+        If it is not three numbers above 0.
+    """
+    if text is None:
+        return None
+    try:
+        sides = [float(part) for part in text.split(",")]
+    except ValueError:
+        sides = []
+    if len(sides) != 3 or not all(math.isfinite(side) and side > 0 for side in sides):
+        raise InputError(f"--spacing must be Z,Y,X in mm, with decimal points, for instance 3,0.8,0.8, got {text!r}.")
+    return sides[0], sides[1], sides[2]
 
 
 def _is_index(text: str) -> bool:

@@ -19,12 +19,14 @@ from napari_oneseg.cli.options import (
     Overwrite,
     Range,
     SeriesName,
+    Spacing,
     Threads,
     WeightsFile,
     config_options,
     parse_axis,
     parse_numbers,
     parse_range,
+    parse_spacing,
 )
 from napari_oneseg.cli.outputs import check_outputs, write_json
 from napari_oneseg.config import Direction, PropagationConfig
@@ -73,6 +75,7 @@ def command(
     axis: Axis = None,
     frame: Frame = None,
     series: SeriesName = None,
+    spacing: Spacing = None,
     weights: WeightsFile = None,
     device: Device = "auto",
     threads: Threads = None,
@@ -80,6 +83,7 @@ def command(
 ) -> None:
     """Carry painted labels through a scan."""
     chosen, whole = parse_range(slice_range), parse_numbers(complete, "--complete") or ()
+    size = parse_spacing(spacing)
 
     from napari_oneseg.image_formats import WRITABLE
 
@@ -94,7 +98,7 @@ def command(
     stages = Stages()
     session = OneSegSession(weights, device, threads, propagation=propagation, cache=user_cache())
     with stages.stage("read", "Reading"):
-        volume = read_volume(image, parse_axis(axis), series, frame)
+        volume = read_volume(image, parse_axis(axis), series, frame, size)
         painted = _read_painted(annotation, volume, chosen, whole)
     with stages.stage("features", "Computing features") as progress:
         session.set_volume(volume, progress)
@@ -179,6 +183,9 @@ def _print_summary(record: dict[str, Any]) -> None:
             f"Mean confidence: {sum(scores.values()) / len(scores):.2f}. Look first at slices "
             f"{', '.join(f'{index} ({scores[index]:.2f})' for index in doubtful)}."
         )
+    if not record["scan"]["spacing_known"]:
+        sides = " x ".join(f"{side:g}" for side in record["scan"]["spacing_mm"])
+        console.print(f"The file does not say how large its voxels are: mL are those of {sides} mm; give --spacing.")
     if record["next"]:
         console.print(_next_line(record["next"]))
     console.print(f"{seconds:.1f} s on {record['device']}, weights {record['weights']['name']}.")

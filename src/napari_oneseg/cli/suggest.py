@@ -17,10 +17,12 @@ from napari_oneseg.cli.options import (
     Overwrite,
     Range,
     SeriesName,
+    Spacing,
     Threads,
     WeightsFile,
     parse_axis,
     parse_range,
+    parse_spacing,
 )
 from napari_oneseg.cli.outputs import check_outputs
 from napari_oneseg.errors import InputError
@@ -44,13 +46,14 @@ def command(
     axis: Axis = None,
     frame: Frame = None,
     series: SeriesName = None,
+    spacing: Spacing = None,
     weights: WeightsFile = None,
     device: Device = "auto",
     threads: Threads = None,
     as_json: Json = False,
 ) -> None:
     """Rank the slices of a scan, or of the target's range, for painting: paint the first one."""
-    chosen, clicked = parse_range(slice_range), _parse_point(point)
+    chosen, clicked, size = parse_range(slice_range), _parse_point(point), parse_spacing(spacing)
     if chosen and clicked:
         raise InputError("Give --range or --point, not both: the point gives a range.")
     if figure:
@@ -65,7 +68,7 @@ def command(
     session = OneSegSession(weights, device, threads, cache=user_cache())
     stages = Stages()
     with stages.stage("read", "Reading the scan"):
-        volume = read_volume(image, parse_axis(axis), series, frame)
+        volume = read_volume(image, parse_axis(axis), series, frame, size)
     chosen = chosen and checked_range(chosen, volume.n_slices)
     clicked = clicked and checked_voxel(clicked, volume.slices.shape)
     with stages.stage("features", "Computing features") as progress:

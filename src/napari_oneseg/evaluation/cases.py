@@ -52,6 +52,8 @@ class CaseFiles:
     labels: Path
     frame: int | None = None
     """Which volume of a 4D scan."""
+    spacing: tuple[float, float, float] | None = None
+    """Voxel size along (z, y, x) in mm, where the scan's file does not say it."""
 
     def load(self, slice_axis: int | None = None) -> Case:
         """Read the scan and its labels.
@@ -61,11 +63,16 @@ class CaseFiles:
         slice_axis
             Axis (z, y, x) along which the slices run; by default that of the largest spacing.
         """
-        volume = read_volume(self.image, slice_axis, frame=self.frame)
+        volume = read_volume(self.image, slice_axis, frame=self.frame, spacing=self.spacing)
         return Case(self.name, volume, np.moveaxis(read_labels(self.labels, volume), volume.axis, 0))
 
 
-def find_cases(images: Path | str, labels: Path | str, frame: int | None = None) -> list[CaseFiles]:
+def find_cases(
+    images: Path | str,
+    labels: Path | str,
+    frame: int | None = None,
+    spacing: tuple[float, float, float] | None = None,
+) -> list[CaseFiles]:
     """Pair the scans of one folder with the label files of another by name, suffixes such as ``.nii.gz`` left out.
 
     A sub-folder of ``images`` is taken as a DICOM series of that name. Label files without a scan are ignored.
@@ -76,6 +83,8 @@ def find_cases(images: Path | str, labels: Path | str, frame: int | None = None)
         The folders.
     frame
         Which volume of scans that have four dimensions.
+    spacing
+        Voxel size along (z, y, x) in mm of scans whose files do not say it.
 
     Returns
     -------
@@ -94,7 +103,7 @@ def find_cases(images: Path | str, labels: Path | str, frame: int | None = None)
             f"Each scan in {images} needs a label file of the same name in {labels}; {len(missing)} of {len(scans)} "
             f"have none: {shown}. Add the files or rename them."
         )
-    return [CaseFiles(name, scans[name], references[name], frame) for name in sorted(scans)]
+    return [CaseFiles(name, scans[name], references[name], frame, spacing) for name in sorted(scans)]
 
 
 def read_names(path: Path | str) -> dict[int, str]:

@@ -34,6 +34,7 @@ from napari_oneseg.device import gpu_failure
 from napari_oneseg.features.extractor import FeatureStack, restore_features
 from napari_oneseg.features.resnet import FeatureNetwork
 from napari_oneseg.files import replacing, tidy
+from napari_oneseg.native import plain_path
 from napari_oneseg.volume import Volume
 
 __all__ = ["FeatureCache", "user_cache"]
@@ -94,7 +95,7 @@ class FeatureCache:
             if not _is_sound(path, key, volume.n_slices, progress):
                 _delete(path)
                 return None
-            with safe_open(path, framework="pt") as file:
+            with plain_path(path) as plain, safe_open(plain, framework="pt") as file:
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dictionary
         except SafetensorError:
             _delete(path)

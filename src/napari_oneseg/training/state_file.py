@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from napari_oneseg.errors import InputError
 from napari_oneseg.files import replacing
+from napari_oneseg.native import plain_path
 
 __all__ = ["LoopState", "StateFile", "parameter_hash"]
 
@@ -118,7 +119,7 @@ class StateFile:
         if not self.path.is_file():
             return None
         try:
-            with safe_open(self.path, framework="pt") as file:
+            with plain_path(self.path) as plain, safe_open(plain, framework="pt") as file:
                 metadata = file.metadata() or {}
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dictionary
             if (metadata["format"], metadata["version"]) != (_FORMAT, _VERSION):
