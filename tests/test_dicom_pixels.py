@@ -243,6 +243,100 @@ def test_missing_slices_are_means_of_their_neighbours(tmp_path: Path) -> None:
     np.testing.assert_array_equal(array[3:7, 0, 0], [60, 67, 73, 80])
 
 
+# What is no tissue
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value", "limit", "slope", "intercept", "expected"),
+    [
+        ("int16", -2000, None, 1, 0, (-2000, -2000)),
+        ("int16", 63536, None, 1, -1024, (-3024, -3024)),  # -2000, written as if pixels had no sign
+        ("uint16", -2000, None, 1, -1024, (62512, 62512)),
+        ("uint16", 0, None, 1, -1024, (-1024, -1024)),
+        ("int16", -32768, -1500, 2, -1, (-65537, -3001)),
+        ("int16", -1500, -32768, 2, -1, (-65537, -3001)),
+        ("int16", -2000, None, 0.1, 0.3, (-199.7, -199.7)),
+        ("int16", -2000, None, -1, 0, (2000, 2000)),
+        ("uint8", 255, 250, 1, 0, (250, 255)),
+    ],
+)
+def test_padding_is_scaled_as_pixels_are(
+    tmp_path: Path,
+    dtype: str,
+    value: int,
+    limit: int | None,
+    slope: float,
+    intercept: float,
+    expected: tuple[float, ...],
+) -> None:
+    ends = [value] if limit is None else [value, limit]
+
+    def change(dataset: Dataset) -> None:
+        array = grey(dataset.InstanceNumber - 1, dtype)
+        array[0, :2] = np.array([ends[0], ends[-1]]).astype(dtype)
+        put_pixels(dataset, array)
+        dataset.RescaleSlope, dataset.RescaleIntercept = slope, intercept
+        for keyword, end in zip(("PixelPaddingValue", "PixelPaddingRangeLimit"), ends, strict=False):
+            dataset.add_new(keyword, "SS" if end < 0 else "US", end)
+
+    volume = read_volume(save_series(tmp_path, HEIGHTS, change, Modality="CT"))
+    assert volume.padding == pytest.approx(expected)
+    low, high = volume.padding
+    # To the last bit, floats included: what is padding is found by comparing.
+    assert ((volume.array >= low) & (volume.array <= high))[:, 0, :2].all()
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {},
+        {"PixelPaddingRangeLimit": -2000},
+        {"PixelPaddingValue": None},
+        {"PixelPaddingValue": -32768, "PixelPaddingRangeLimit": 32767},
+        {"PixelPaddingValue": -2000, "BitsStored": 8, "HighBit": 7},
+    ],
+    ids=["none", "limit only", "empty", "everything", "outside the bits"],
+)
+def test_what_is_no_padding(tmp_path: Path, entries: dict[str, Any]) -> None:
+    def change(dataset: Dataset) -> None:
+        for keyword, value in entries.items():
+            dataset.add_new(keyword, "US" if keyword in ("BitsStored", "HighBit") else "SS", value)
+
+    assert read_volume(save_series(tmp_path, HEIGHTS, change)).padding is None
+
+
+def test_padding_of_slices_that_are_scaled_differently(tmp_path: Path) -> None:
+    def change(dataset: Dataset) -> None:
+        dataset.RescaleSlope, dataset.RescaleIntercept = dataset.InstanceNumber, 0
+        dataset.add_new("PixelPaddingValue", "SS", stored)
+
+    stored = 0
+    assert read_volume(save_series(tmp_path / "a", HEIGHTS, change)).padding == (0, 0)
+    stored = 5
+    assert read_volume(save_series(tmp_path / "b", HEIGHTS, change)).padding is None
+
+
+def test_padding_in_files_that_do_not_name_types(tmp_path: Path) -> None:
+    for index, height in enumerate(HEIGHTS):
+        dataset = slice_dataset(index, height)
+        dataset.add_new("PixelPaddingValue", "SS", -2000)
+        save(dataset, tmp_path / str(index), ImplicitVRLittleEndian)
+    assert read_volume(tmp_path).padding == (-2000, -2000)
+
+
+def test_padding_of_inverted_and_of_multi_frame_images(tmp_path: Path) -> None:
+    def change(dataset: Dataset) -> None:
+        put_pixels(dataset, grey(dataset.InstanceNumber - 1, "uint16"), 12)
+        dataset.PhotometricInterpretation = "MONOCHROME1"
+        dataset.add_new("PixelPaddingValue", "US", 4095)
+        dataset.add_new("PixelPaddingRangeLimit", "US", 4000)
+
+    assert read_volume(save_series(tmp_path / "a", HEIGHTS, change)).padding == (0, 95)
+    dataset = enhanced(HEIGHTS, PixelValueTransformationSequence__RescaleIntercept=[-1024] * 3)
+    dataset.add_new("PixelPaddingValue", "SS", 7)
+    assert read_volume(save(dataset, tmp_path / "b")).padding == (-1017, -1017)
+
+
 # What cannot be read
 
 

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from napari_oneseg.errors import AnnotationError, InputError
+from napari_oneseg.orientation import shown
 from napari_oneseg.volume import Annotation, Volume, label_dtype, through_plane_axis
 
 
@@ -56,7 +59,20 @@ def test_the_smallest_label_type(largest: int, dtype: str) -> None:
     assert label_dtype(largest) == dtype
 
 
+def test_padding_goes_where_the_scan_goes() -> None:
+    volume = Volume(grey_values(), direction=np.diag([-1.0, 1.0, 1.0]), padding=(-2000.0, -1024.0))
+    assert shown(volume)[0].padding == (-2000, -1024)
+    assert replace(volume, slice_axis=2).padding == (-2000, -1024)
+    assert Volume(grey_values()).padding is None
+
+
 # What is refused
+
+
+@pytest.mark.parametrize("padding", [(0.0, -1.0), (float("nan"), 0.0)])
+def test_padding_that_is_no_range(padding: tuple[float, float]) -> None:
+    with pytest.raises(InputError, match="a lowest and a highest grey value, got"):
+        Volume(grey_values(), padding=padding)
 
 
 def refused(match: str, array: NDArray[np.generic] | None = None, **changes: object) -> None:

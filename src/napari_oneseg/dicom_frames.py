@@ -49,7 +49,7 @@ _OF_FRAMES = {*_TRAITS, *_PLACE, "RescaleSlope", "RescaleIntercept"}
 _OF_FILES = (
     *("SOPInstanceUID", "SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "Modality", "InstanceNumber"),
     *("NumberOfFrames", "Rows", "Columns", "SamplesPerPixel", "PhotometricInterpretation"),
-    *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
+    *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "PixelPaddingValue", "PixelPaddingRangeLimit"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 )
 _ENTRIES = sorted({*_OF_FRAMES, *_OF_FILES})
@@ -57,7 +57,11 @@ _ENTRIES = sorted({*_OF_FRAMES, *_OF_FILES})
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Header:
-    """What a DICOM file says of all its images; ``bits`` are allocated, stored, and the highest one's number."""
+    """What a DICOM file says of all its images.
+
+    ``bits`` are allocated, stored, and the highest one's number; ``padding`` holds the lowest and the highest stored
+    value that stand for no measurement, both included.
+    """
 
     path: Path = field(repr=False)
     instance: str
@@ -70,6 +74,7 @@ class Header:
     is_inverted: bool
     bits: tuple[int, int, int]
     is_signed: bool
+    padding: tuple[int, int] | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,6 +125,7 @@ def _header(path: Path, dataset: pydicom.Dataset) -> Header:
     high_bit = dataset.get("HighBit")
     modality = str(dataset.get("Modality") or "").strip()
     photometric = str(dataset.get("PhotometricInterpretation") or "MONOCHROME2").strip()
+    is_signed = int(dataset.get("PixelRepresentation") or 0) == 1
     return Header(
         path,
         str(dataset.get("SOPInstanceUID") or ""),
@@ -132,8 +138,20 @@ def _header(path: Path, dataset: pydicom.Dataset) -> Header:
         # Hounsfield units mean the same however they are displayed.
         photometric == "MONOCHROME1" and modality != "CT",
         (allocated, stored, stored - 1 if high_bit is None else int(high_bit)),
-        int(dataset.get("PixelRepresentation") or 0) == 1,
+        is_signed,
+        _padding(dataset, allocated, is_signed),
     )
+
+
+def _padding(dataset: pydicom.Dataset, allocated: int, is_signed: bool) -> tuple[int, int] | None:
+    """Return the lowest and the highest stored value of padding; the file may give them in either order."""
+    ends = [dataset.get(keyword) for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
+    if not isinstance(ends[0], int):
+        return None
+    # Many programs write -2000 as 63536, or the other way round: the same bits, read with the sign of the pixels.
+    low = -(1 << allocated - 1) if is_signed else 0
+    values = [(end - low) % (1 << allocated) + low for end in ends if isinstance(end, int)]
+    return min(values), max(values)
 
 
 def _frames(dataset: pydicom.Dataset, header: Header) -> Iterator[Frame]:

@@ -16,7 +16,7 @@ from napari_oneseg.dicom_frames import Frame, Header
 from napari_oneseg.errors import InputError
 from napari_oneseg.gdcm import decode
 
-__all__ = ["read_grey_values", "value_type"]
+__all__ = ["padded_range", "read_grey_values", "value_type"]
 
 _TYPES = [np.dtype(kind) for kind in ("u1", "i1", "u2", "i2", "u4", "i4")]
 
@@ -37,6 +37,34 @@ def value_type(frames: Sequence[Frame]) -> np.dtype[Any]:
     ends = [slope * end + intercept for slope, intercept in scales for header in headers for end in _ends(header)]
     fitting = (kind for kind in _TYPES if np.iinfo(kind).min <= min(ends) and max(ends) <= np.iinfo(kind).max)
     return next(fitting, np.dtype(np.float32))
+
+
+def padded_range(frames: Sequence[Frame], array: NDArray[np.generic]) -> tuple[float, float] | None:
+    """Return the grey values that the frames' headers call padding: the lowest and the highest, scaled as pixels are.
+
+    Parameters
+    ----------
+    frames
+        The frames of a scan.
+    array
+        Its grey values.
+
+    Returns
+    -------
+    None if no header names any, if frames are scaled so differently that one's padding may be another's tissue, or if
+    nothing but padding would be left.
+    """
+    ranges = set()
+    for frame in frames:
+        lowest, highest = _ends(frame.header)
+        low, high = frame.header.padding or (highest, lowest)
+        if low <= high and low <= highest and high >= lowest:
+            stored = np.clip([low, high], lowest, highest)
+            ranges.add(tuple(sorted(_scaled(stored, frame, array.dtype).astype(float).tolist())))
+    if len(ranges) != 1:
+        return None
+    ((low, high),) = ranges
+    return None if low <= array.min() and array.max() <= high else (low, high)
 
 
 def read_grey_values(frames: Sequence[Frame], places: NDArray[np.intp]) -> NDArray[np.generic]:

@@ -19,6 +19,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from napari_oneseg.dicom import SERIES
+from napari_oneseg.dicom_pixels import padded_range
 from napari_oneseg.dicom_series import Series, choose_series, list_series, read_series
 from napari_oneseg.errors import AnnotationError, InputError, OutputError
 from napari_oneseg.files import scratch_folder, settle, why_not_written
@@ -240,7 +241,8 @@ def _read_dicom(path: Path, wanted: str | None, slice_axis: int | None) -> tuple
         others = "; ".join(f"{other}" for other in found if other is not series)
         remarks.append(f"Of the DICOM files in the folder, {series} is opened. Left out: {others}.")
     header = grid.header | {SERIES: series.uid}
-    return Volume(array, grid.spacing, grid.origin, grid.direction, slice_axis, header), tuple(remarks)
+    padding = padded_range(series.frames, array)
+    return Volume(array, grid.spacing, grid.origin, grid.direction, slice_axis, header, padding), tuple(remarks)
 
 
 def _grid(image: sitk.Image) -> tuple[tuple[float, float, float], tuple[float, float, float], NDArray[np.float64]]:

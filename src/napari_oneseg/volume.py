@@ -67,6 +67,9 @@ class Volume:
         The axis along which the slices run; by default :func:`through_plane_axis`.
     header
         Entries of the source file's header that a label file on the same grid must repeat.
+    padding
+        The lowest and the highest grey value, both included, that the scanner filled in where it measured nothing, such
+        as outside the circle of a CT: no tissue. None if the file does not say so.
 
     Raises
     ------
@@ -80,6 +83,7 @@ class Volume:
     direction: NDArray[np.float64] = field(default_factory=np.eye(3)[:, ::-1].copy)
     slice_axis: int | None = None
     header: Mapping[str, str] = field(default_factory=dict)
+    padding: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         _check_scan(self.array)
@@ -91,6 +95,8 @@ class Volume:
             np.asarray(self.direction).T @ self.direction, np.eye(3), atol=1e-3
         ):
             raise InputError(f"This scan cannot be used: {SHEARED}.")
+        if self.padding is not None and not self.padding[0] <= self.padding[1]:
+            raise InputError(f"The padding must be a lowest and a highest grey value, got {self.padding}.")
         axis = through_plane_axis(self.spacing) if self.slice_axis is None else self.slice_axis
         if axis not in (0, 1, 2):
             raise InputError(f"The slice axis must be 0, 1 or 2 (z, y or x), got {axis}.")
