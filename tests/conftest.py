@@ -12,18 +12,20 @@ from typing import Any
 
 import pytest
 
+# Here, at the import, because torch, napari, matplotlib and Triton read these when they are first imported: by the
+# conftest.py of a folder below, which comes before any pytest_configure where that folder is named, or by a test.
+_SCRATCH = tempfile.TemporaryDirectory(prefix="oneseg-tests-")
+os.environ["NAPARI_CONFIG"] = str(Path(_SCRATCH.name) / "napari.yaml")
+os.environ["MPLBACKEND"] = "agg"
+os.environ["ONESEG_CACHE"] = "off"
+if not Path("/dev/nvidia0").exists():
+    os.environ["TRITON_INTERPRET"] = "1"
+# The tests' tensors are small: more threads only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 def pytest_configure(config: pytest.Config) -> None:
-    # Here, because torch, napari, matplotlib and Triton read these when they are first imported: during collection.
-    scratch = tempfile.TemporaryDirectory(prefix="oneseg-tests-")
-    config.add_cleanup(scratch.cleanup)
-    os.environ["NAPARI_CONFIG"] = str(Path(scratch.name) / "napari.yaml")
-    os.environ["MPLBACKEND"] = "agg"
-    os.environ["ONESEG_CACHE"] = "off"
-    if not Path("/dev/nvidia0").exists():
-        os.environ["TRITON_INTERPRET"] = "1"
-    # The tests' tensors are small: more threads only wait for each other.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    config.add_cleanup(_SCRATCH.cleanup)
     # As Qt does it where the window is open; tests/test_locale.py begins such runs.
     if "ONESEG_TEST_LOCALE" in os.environ:
         locale.setlocale(locale.LC_ALL, os.environ["ONESEG_TEST_LOCALE"])

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from napari_oneseg.device import choose_device, describe_device, is_out_of_memory
+from napari_oneseg.device import choose_device, describe_device, has_fast_bfloat16, is_out_of_memory
 from napari_oneseg.errors import InputError
 
 
@@ -68,3 +68,14 @@ def test_names_for_people(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_a_full_memory_is_recognised(error: RuntimeError, expected: bool) -> None:
     assert is_out_of_memory(error) is expected
+
+
+@pytest.mark.parametrize(
+    ("capable", "fast"),
+    [({"avx512_bf16": True}, True), ({"amx_bf16": True, "avx512_bf16": False}, True), ({"avx512_f": True}, False)],
+)
+def test_bfloat16_is_fast_where_the_processor_multiplies_in_it(
+    monkeypatch: pytest.MonkeyPatch, capable: dict[str, bool], fast: bool
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capable, raising=False)
+    assert has_fast_bfloat16() is fast

@@ -6,7 +6,10 @@ import torch
 
 from napari_oneseg.errors import DeviceError, InputError
 
-__all__ = ["choose_device", "describe_device", "gpu_failure", "is_out_of_memory", "memory_or_device_error"]
+__all__ = [
+    "choose_device", "describe_device", "gpu_failure", "has_fast_bfloat16", "is_out_of_memory",
+    "memory_or_device_error",
+]  # fmt: skip
 
 _FAILED = (
     "cuda error", "cuda driver", "cuda gpus", "cudnn error", "cudnn_status", "cublas_status", "hip error",
@@ -51,6 +54,13 @@ def describe_device(device: torch.device) -> str:
     if device.type == "cpu":
         return f"cpu ({torch.get_num_threads()} threads)"
     return str(device)
+
+
+def has_fast_bfloat16() -> bool:
+    """Return whether the CPU multiplies in bfloat16: newer x86 processors do, others only imitate it, slowly."""
+    # Not torch.ops.mkldnn._is_mkldnn_bf16_supported: that one also says yes where oneDNN imitates it.
+    capable = getattr(torch.cpu, "get_capabilities", dict[str, bool])()
+    return any(capable.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

@@ -169,6 +169,7 @@ def test_features_of_a_large_scan_are_the_same_in_a_file(tmp_path: Path, monkeyp
 
 
 def test_shorter_floats_change_the_features_by_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extractor, "has_fast_bfloat16", lambda: False)
     exact = compute_features(scan(), tiny_network(), CONFIG).maps.float()
     monkeypatch.setattr(extractor, "has_fast_bfloat16", lambda: True)
     shorter = compute_features(scan(), tiny_network(), CONFIG).maps.float()

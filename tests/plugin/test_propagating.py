@@ -57,7 +57,8 @@ class Bench:
         self.engine._poll()
         arrived = set(self.propagator.arrived)
         assert 0 < len(arrived) < COUNT
-        return arrived
+        # Whether the painted slice is among them depends on the threads: both ways set out from it.
+        return arrived | {START}
 
     @property
     def shown(self) -> list[int]:
@@ -78,12 +79,13 @@ def bench() -> Bench:
 
 def test_slices_are_shown_as_they_arrive_and_taken_over_at_the_end(bench: Bench) -> None:
     arrived = bench.half_way()
-    assert set(bench.shown) == arrived | {START}
+    assert set(bench.shown) == arrived
     assert not bench.session.state.results
-    for index in arrived:
+    for index in bench.propagator.arrived:
         np.testing.assert_array_equal(bench.propagator.shown(index), bench.labels[index])
-    assert set(np.flatnonzero(np.isfinite(bench.table.confidence))) == arrived | {START}
-    assert bench.propagator.shown(START) is None
+    for index in set(EVERYWHERE) - arrived:
+        assert bench.propagator.shown(index) is None
+    assert set(np.flatnonzero(np.isfinite(bench.table.confidence))) == arrived
     assert bench.heard == []
     bench.engine.work()
     assert bench.shown == EVERYWHERE
@@ -96,10 +98,10 @@ def test_what_else_is_asked_for_ends_it_and_keeps_what_is_ready(bench: Bench) ->
     arrived = bench.half_way()
     bench.foreground.do("locate", lambda _: None, lambda _: None)
     assert bench.foreground.doing == "locate"
-    assert set(bench.session.state.results) - {START} == arrived
+    assert set(bench.session.state.results) | {START} == arrived
     assert bench.heard == ["taken"]
     bench.engine.work()
-    assert set(bench.shown) == arrived | {START}
+    assert set(bench.shown) == arrived
     assert bench.agrees()
 
 
@@ -107,7 +109,7 @@ def test_pausing_keeps_what_is_ready(bench: Bench) -> None:
     arrived = bench.half_way()
     bench.propagator.pause()
     assert bench.foreground.doing == ""
-    assert set(bench.session.state.results) - {START} == arrived
+    assert set(bench.session.state.results) | {START} == arrived
     bench.propagator.pause()
     bench.engine.work()
     assert bench.heard == ["taken"]
@@ -158,7 +160,7 @@ def test_asked_for_quietly_it_begins_anew_and_keeps_what_is_ready(bench: Bench) 
     assert bench.foreground.job is first, "asked for twice, it goes on"
     bench.propagate(quietly=True)
     assert bench.foreground.job is not first
-    assert set(bench.session.state.results) - {START} == arrived
+    assert set(bench.session.state.results) | {START} == arrived
     assert bench.heard == ["taken"]
     bench.engine.work()
     assert bench.shown == EVERYWHERE

@@ -407,9 +407,9 @@ def test_precisions_that_a_device_lacks(monkeypatch: pytest.MonkeyPatch) -> None
     for refused in ("float16", "double"):
         with pytest.raises(InputError, match="float32"):
             train(refused)
-    monkeypatch.setattr(loop, "_cpu_has_bfloat16", lambda: False)
+    monkeypatch.setattr(loop, "has_fast_bfloat16", lambda: False)
     with pytest.raises(InputError, match="cpu does not compute in bfloat16; use auto or float32"):
         train("bfloat16")
-    monkeypatch.setattr(loop, "_cpu_has_bfloat16", lambda: True)
+    monkeypatch.setattr(loop, "has_fast_bfloat16", lambda: True)
     for known in ("auto", "float32", "bfloat16"):
         train(known)

@@ -6,7 +6,6 @@ import copy
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
 
 import numpy as np
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from napari_oneseg.config import PreprocessingConfig
-from napari_oneseg.device import gpu_failure, is_out_of_memory
+from napari_oneseg.device import gpu_failure, has_fast_bfloat16, is_out_of_memory
 from napari_oneseg.features.refiner import Refinement
 from napari_oneseg.features.resnet import FeatureNetwork
 from napari_oneseg.features.spilling import room_for
@@ -211,10 +210,3 @@ def _shorter_floats(device: torch.device) -> torch.autocast:
     if device.type == "cuda":
         return torch.autocast("cuda", torch.float16)
     return torch.autocast("cpu", torch.bfloat16, enabled=device.type == "cpu" and has_fast_bfloat16())
-
-
-@cache
-def has_fast_bfloat16() -> bool:
-    """Return whether the CPU multiplies in bfloat16: newer server and laptop processors do, others only imitate it."""
-    capable = getattr(torch.cpu, "get_capabilities", dict[str, bool])()
-    return any(capable.get(name, False) for name in ("avx512_bf16", "amx_bf16"))

@@ -21,6 +21,7 @@ from typing import Any, Generic, Literal, Protocol, Self, TypeVar, get_args
 import torch
 from torch import Tensor, nn
 
+from napari_oneseg.device import has_fast_bfloat16
 from napari_oneseg.errors import InputError
 from napari_oneseg.training.processes import ALONE, Processes
 from napari_oneseg.training.shared_norm import normalising_together
@@ -341,14 +342,9 @@ def _half_precision(precision: Precision, device: torch.device) -> torch.dtype |
         return None
     if device.type == "cuda":
         return torch.bfloat16 if precision == "bfloat16" else torch.float16
-    if precision == "bfloat16" and device.type == "cpu" and _cpu_has_bfloat16():
+    if precision == "bfloat16" and device.type == "cpu" and has_fast_bfloat16():
         return torch.bfloat16
     raise InputError(f"This {device.type} does not compute in {precision}; use auto or float32.")
-
-
-def _cpu_has_bfloat16() -> bool:
-    # torch has no public question for it. Without such instructions bfloat16 is emulated, slower than float32.
-    return torch.backends.mkldnn.is_available() and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # noqa: SLF001
 
 
 @contextmanager
