@@ -11,6 +11,7 @@ without that scan. Written is the model fitted on all, into the package beside t
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +26,7 @@ from sklearn.metrics import roc_auc_score
 
 from napari_oneseg.evaluation.report import markdown
 from napari_oneseg.files import replacing
-from napari_oneseg.propagation.expected_dice import Calibration
+from napari_oneseg.propagation.expected_dice import Calibration, bent
 from napari_oneseg.propagation.slice_traits import TRAITS
 
 __all__ = ["fit", "main", "measured"]
@@ -33,6 +34,8 @@ __all__ = ["fit", "main", "measured"]
 Array = NDArray[np.float64]
 POOR = 0.7
 """Dice below which a slice must be found."""
+BENDS = (0.15, 0.35, 0.6, 0.85)
+"""Quantiles of each trait at which its effect may change."""
 KNOTS = 17
 """Most steps of the table that is kept."""
 GENERATED_WEIGHT = 0.5
@@ -42,8 +45,10 @@ BINS = (0.0, 0.3, 0.5, 0.7, 0.8, 0.9, 1.01)
 
 def fit(traits: Array, dice: Array, weights: Array) -> Calibration:
     """Fit the expected Dice of slices, shape (slices,), to their traits, shape (slices, traits)."""
-    centre, spread = traits.mean(0), traits.std(0) + 1e-6
-    scaled = (traits - centre) / spread
+    bends = np.quantile(traits, BENDS, axis=0)
+    entries = bent(traits, bends)
+    centre, spread = entries.mean(0), entries.std(0) + 1e-6
+    scaled = (entries - centre) / spread
     # Each slice counts as right with its Dice, and as wrong with the rest.
     model = LogisticRegression(C=1.0, max_iter=1000).fit(
         np.concatenate([scaled, scaled]),
@@ -53,18 +58,11 @@ def fit(traits: Array, dice: Array, weights: Array) -> Calibration:
     raw = model.predict_proba(scaled)[:, 1]
     table = IsotonicRegression(y_min=0.0, y_max=1.0).fit(raw, dice, sample_weight=weights)
     # Even shares of the slices between two knots: a table of a few lines, without the steps of single slices.
-    knots = np.unique(np.quantile(raw, np.linspace(0, 1, KNOTS)))
-    values = np.array(
-        [table.predict(raw[(raw >= low) & (raw <= high)]).mean() for low, high in _around(knots)], dtype=float
-    )
-    coefficients = model.coef_[0] / spread
-    intercept = float(model.intercept_[0] - coefficients @ centre)
-    return Calibration(
-        tuple(coefficients.tolist()),
-        intercept,
-        tuple(knots.tolist()),
-        tuple(np.maximum.accumulate(values).tolist()),
-    )
+    knots = np.unique(np.quantile(raw, np.linspace(0, 1, KNOTS), method="inverted_cdf"))
+    means = [table.predict(raw[(raw >= low) & (raw <= high)]).mean() for low, high in _around(knots)]
+    slopes = model.coef_[0] / spread
+    intercept = float(model.intercept_[0] - slopes @ centre)
+    return Calibration(bends, slopes.reshape(-1, traits.shape[1]), intercept, knots, np.maximum.accumulate(means))
 
 
 def _around(knots: Array) -> list[tuple[float, float]]:
@@ -91,12 +89,12 @@ def left_out(scans: NDArray[np.str_], real: NDArray[np.bool_], traits: Array, di
 
 def report(expected: Array, dice: Array, certainty: Array, groups: NDArray[np.str_]) -> dict[str, Any]:
     """Print and return the errors, by data set, and the reliability of the expected Dice."""
-    rows = {"uncalibrated confidence": measured(certainty, dice), "expected Dice": measured(expected, dice)}
+    rows = {"mean confidence of the label": measured(certainty, dice), "expected Dice": measured(expected, dice)}
     rows |= {f"expected Dice, {name}": measured(expected[groups == name], dice[groups == name]) for name in set(groups)}
     cells = [[name, str(row["slices"]), f"{row['error']:.3f}", f"{row['auc']:.3f}"] for name, row in rows.items()]
     print(markdown(["", "slices", "mean absolute error", "AUC below 0.7"], cells), end="\n\n")
     reliability = []
-    for low, high in zip(BINS, BINS[1:], strict=False):
+    for low, high in itertools.pairwise(BINS):
         inside = (expected >= low) & (expected < high)
         if inside.any():
             shares = [float((dice[inside] < level).mean()) for level in (0.7, 0.9)]
@@ -136,14 +134,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     real = groups != "generated"
     weights = np.where(real, 1.0, GENERATED_WEIGHT)
     expected = left_out(scans, real, traits, dice, weights)[real]
-    kept = report(expected, dice[real], traits[real, TRAITS.index("doubt beside")], groups[real])
+    kept = report(expected, dice[real], traits[real, TRAITS.index("certainty")], groups[real])
     model = fit(traits, dice, weights)
     content = {
         "traits": list(TRAITS),
-        "coefficients": dict(zip(TRAITS, (round(value, 5) for value in model.coefficients), strict=True)),
         "intercept": round(model.intercept, 5),
-        "knots": [round(value, 5) for value in model.knots],
-        "values": [round(value, 4) for value in model.values],
+        **{name: np.round(getattr(model, name), 5).tolist() for name in ("bends", "slopes", "knots", "values")},
     }
     for path, values in ((options.out, content), (options.json, kept)):
         with replacing(path) as part:

@@ -1,8 +1,9 @@
 """How good a propagated label is expected to be on each slice, as a Dice coefficient.
 
-The traits that a label shows on a slice go through a logistic model and then a monotone table, both fitted on scans
-whose truth is known (``benchmarks/calibrate.py``): the number means what it says, on the average over many slices. It
-holds for the weights it was fitted with, and roughly for others of the same making.
+The traits that a label shows on a slice go through a logistic model, in which the effect of each may bend, and then
+through a monotone table. Both were fitted on scans whose truth is known (``benchmarks/calibrate.py``): the number means
+what it says, on the average over many slices. It holds for the weights it was fitted with, and roughly for others of
+the same making.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from napari_oneseg.propagation.slice_traits import TRAITS, slice_traits
 from napari_oneseg.volume import Annotation, LabelArray
 
-__all__ = ["Calibration", "expected_dice", "shipped_calibration"]
+__all__ = ["Calibration", "bent", "expected_dice", "shipped_calibration"]
 
 
 @dataclass(frozen=True)
@@ -27,35 +28,46 @@ class Calibration:
 
     Attributes
     ----------
-    coefficients
-        One per trait, in the order of :data:`~napari_oneseg.propagation.slice_traits.TRAITS`.
+    bends
+        Values of each trait at which its effect changes, shape (bends, traits).
+    slopes
+        How much more a logarithm of odds rises per unit of each trait: from the beginning, then from each bend on,
+        shape (1 + bends, traits). Traits are in the order of :data:`~napari_oneseg.propagation.slice_traits.TRAITS`.
     intercept
-        Of the logistic model.
+        Of the logarithm of odds.
     knots, values
-        Outputs of that model, ascending, and the Dice coefficient that each stands for, ascending, 0 to 1; between two
-        knots it changes evenly.
+        Outputs of that model, 0 to 1 ascending, and the Dice coefficient that each stands for, 0 to 1 ascending;
+        between two knots it changes evenly.
     """
 
-    coefficients: tuple[float, ...]
+    bends: NDArray[np.float64]
+    slopes: NDArray[np.float64]
     intercept: float
-    knots: tuple[float, ...]
-    values: tuple[float, ...]
+    knots: NDArray[np.float64]
+    values: NDArray[np.float64]
 
     def __call__(self, traits: ArrayLike) -> NDArray[np.float64]:
         """Return the expected Dice, 0 to 1, of slices from their traits, shape (slices, traits)."""
-        raw = 1 / (1 + np.exp(-(np.asarray(traits, float) @ np.asarray(self.coefficients) + self.intercept)))
-        return np.interp(raw, self.knots, self.values)
+        odds = bent(np.asarray(traits, float), self.bends) @ self.slopes.ravel() + self.intercept
+        expected: NDArray[np.float64] = np.interp(1 / (1 + np.exp(-odds)), self.knots, self.values)
+        return expected
+
+
+def bent(traits: NDArray[np.float64], bends: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return traits, (slices, traits), and by how much each is beyond each bend: (slices, (1 + bends) * traits)."""
+    beyond = np.maximum(0.0, traits[:, None] - bends)
+    return np.concatenate([traits[:, None], beyond], 1).reshape(len(traits), -1)
 
 
 @cache
 def shipped_calibration() -> Calibration:
     """Return the calibration that belongs to the shipped weights."""
     text = files("napari_oneseg").joinpath("weights", "expected_dice.json").read_text(encoding="utf-8")
-    values = json.loads(text)
-    assert list(values["traits"]) == list(TRAITS), "the calibration was fitted on other traits: fit it anew"
-    return Calibration(
-        tuple(values["coefficients"].values()), values["intercept"], tuple(values["knots"]), tuple(values["values"])
-    )
+    kept = json.loads(text)
+    assert kept["traits"] == list(TRAITS), "the calibration was fitted on other traits: fit it anew"
+    tables = (np.array(kept[name], dtype=float) for name in ("bends", "slopes", "knots", "values"))
+    bends, slopes, knots, values = tables
+    return Calibration(bends, slopes, kept["intercept"], knots, values)
 
 
 def expected_dice(
