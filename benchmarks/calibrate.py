@@ -20,14 +20,15 @@ from typing import Any
 import numpy as np
 from data_sets import ROOT
 from numpy.typing import NDArray
+from scipy.optimize import minimize
+from scipy.special import expit
 from sklearn.isotonic import IsotonicRegression
-from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from napari_oneseg.evaluation.report import markdown
 from napari_oneseg.files import replacing
 from napari_oneseg.propagation.expected_dice import Calibration, bent
-from napari_oneseg.propagation.slice_traits import TRAITS
+from napari_oneseg.propagation.slice_traits import BETTER, TRAITS
 
 __all__ = ["fit", "main", "measured"]
 
@@ -36,6 +37,8 @@ POOR = 0.7
 """Dice below which a slice must be found."""
 BENDS = (0.15, 0.35, 0.6, 0.85)
 """Quantiles of each trait at which its effect may change."""
+RIDGE = 1e-4
+"""Weight of the squared slopes, per standard deviation, in the loss."""
 KNOTS = 17
 """Most steps of the table that is kept."""
 GENERATED_WEIGHT = 0.5
@@ -49,19 +52,25 @@ def fit(traits: Array, dice: Array, weights: Array) -> Calibration:
     entries = bent(traits, bends)
     centre, spread = entries.mean(0), entries.std(0) + 1e-6
     scaled = (entries - centre) / spread
-    # Each slice counts as right with its Dice, and as wrong with the rest.
-    model = LogisticRegression(C=1.0, max_iter=1000).fit(
-        np.concatenate([scaled, scaled]),
-        np.repeat([1, 0], len(dice)),
-        np.concatenate([weights * dice, weights * (1 - dice)]) + 1e-9,
-    )
-    raw = model.predict_proba(scaled)[:, 1]
+    signs = np.tile(BETTER[: traits.shape[1]], len(BENDS) + 1)
+    share = weights / weights.sum()
+
+    def loss(values: Array) -> tuple[float, Array]:
+        """Return the cross-entropy with Dice as the share of right voxels, a little ridge, and the gradient."""
+        odds = scaled @ values[:-1] + values[-1]
+        slope = share * (expit(odds) - dice)
+        entropy = float(share @ (np.logaddexp(0, odds) - dice * odds)) + RIDGE * float(values[:-1] @ values[:-1])
+        return entropy, np.append(scaled.T @ slope + 2 * RIDGE * values[:-1], slope.sum())
+
+    bounds = [(0, None) if sign > 0 else (None, 0) for sign in signs]
+    model = minimize(loss, np.zeros(len(signs) + 1), jac=True, method="L-BFGS-B", bounds=[*bounds, (None, None)]).x
+    raw = expit(scaled @ model[:-1] + model[-1])
     table = IsotonicRegression(y_min=0.0, y_max=1.0).fit(raw, dice, sample_weight=weights)
     # Even shares of the slices between two knots: a table of a few lines, without the steps of single slices.
     knots = np.unique(np.quantile(raw, np.linspace(0, 1, KNOTS), method="inverted_cdf"))
     means = [table.predict(raw[(raw >= low) & (raw <= high)]).mean() for low, high in _around(knots)]
-    slopes = model.coef_[0] / spread
-    intercept = float(model.intercept_[0] - slopes @ centre)
+    slopes = model[:-1] / spread
+    intercept = float(model[-1] - slopes @ centre)
     return Calibration(bends, slopes.reshape(-1, traits.shape[1]), intercept, knots, np.maximum.accumulate(means))
 
 

@@ -1,9 +1,9 @@
 """How good a propagated label is expected to be on each slice, as a Dice coefficient.
 
-The traits that a label shows on a slice go through a logistic model, in which the effect of each may bend, and then
-through a monotone table. Both were fitted on scans whose truth is known (``benchmarks/calibrate.py``): the number means
-what it says, on the average over many slices. It holds for the weights it was fitted with, and roughly for others of
-the same making.
+The traits that a label shows on a slice go through a logistic model, in which the effect of each may bend but not turn
+(more certainty is never worse), and then through a monotone table. Both were fitted on scans whose truth is known
+(``benchmarks/calibrate.py``): the number means what it says, on the average over many slices. It holds for the weights
+it was fitted with, and roughly for others of the same making.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ class Calibration:
     bends
         Values of each trait at which its effect changes, shape (bends, traits).
     slopes
-        How much more a logarithm of odds rises per unit of each trait: from the beginning, then from each bend on,
-        shape (1 + bends, traits). Traits are in the order of :data:`~napari_oneseg.propagation.slice_traits.TRAITS`.
+        How much a logarithm of odds rises per unit of each trait: before the first bend, between bends, after the
+        last, shape (1 + bends, traits). Traits are in the order of
+        :data:`~napari_oneseg.propagation.slice_traits.TRAITS`; those of one trait have one sign.
     intercept
         Of the logarithm of odds.
     knots, values
@@ -54,9 +55,14 @@ class Calibration:
 
 
 def bent(traits: NDArray[np.float64], bends: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return traits, (slices, traits), and by how much each is beyond each bend: (slices, (1 + bends) * traits)."""
-    beyond = np.maximum(0.0, traits[:, None] - bends)
-    return np.concatenate([traits[:, None], beyond], 1).reshape(len(traits), -1)
+    """Cut traits, (slices, traits), into the stretches between their bends: (slices, (1 + bends) * traits).
+
+    The stretches of a trait add up to it, but for a constant: as many slopes as stretches make a line with bends.
+    """
+    low = np.concatenate([np.full_like(bends[:1], -np.inf), bends])
+    high = np.concatenate([bends, np.full_like(bends[:1], np.inf)])
+    begin = np.concatenate([np.zeros_like(bends[:1]), bends])
+    return (np.clip(traits[:, None], low, high) - begin).reshape(len(traits), -1)
 
 
 @cache

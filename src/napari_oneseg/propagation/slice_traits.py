@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from napari_oneseg.volume import Annotation, LabelArray
 
-__all__ = ["TRAITS", "slice_traits"]
+__all__ = ["BETTER", "TRAITS", "slice_traits"]
 
 TRAITS = (
     "certainty",
@@ -38,6 +38,8 @@ growth, loss
 overlap, least overlap
     Share of the smaller of two neighbouring slices' areas that both have in common; and its least value on the way.
 """
+BETTER = (1, 1, 1, -1, -1, -1, -1, 1, 1)
+"""Whether more of a trait speaks for the label, 1, or against it, -1."""
 
 
 def slice_traits(
