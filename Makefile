@@ -2,7 +2,7 @@ PYTHON := .venv/bin/python
 ARGS ?=
 
 .PHONY: help demo test lint docs docs-links docs-made docs-screenshots \
-        bench-ablation bench-accuracy bench-batch bench-faults bench-fuzz bench-geometry bench-speed \
+        bench-ablation bench-accuracy bench-batch bench-exam bench-faults bench-fuzz bench-geometry bench-speed \
         bench-training growth \
         release-check setup system clean
 
@@ -42,6 +42,9 @@ bench-ablation: setup ## Measure what each part of self-learning contributes; AR
 
 bench-accuracy: setup ## Measure accuracy on real scans; ARGS goes to the program.
 	$(PYTHON) benchmarks/accuracy.py $(ARGS)
+
+bench-exam: setup ## Label generated scans from one painted slice, and tell what goes wrong; ARGS goes to the program.
+	$(PYTHON) benchmarks/exam.py $(ARGS)
 
 bench-faults: setup ## Kill the program at random moments, and see what is left; ARGS goes to the program.
 	$(PYTHON) benchmarks/faults.py $(ARGS)
