@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_oneseg.config import PropagationConfig
-from napari_oneseg.features.part_classifier import PartClassifier, find_parts, usual_support
+from napari_oneseg.features.part_classifier import PartClassifier, find_parts
 from napari_oneseg.features.refiner import FLOOR, Appearance, LabelRefiner, Refinement, corrected
 from napari_oneseg.propagation.support import drop_unsupported
 
@@ -175,10 +175,9 @@ class RefineStep:
                 seen = copied.new_zeros(len(copied), looked.shape[2], *copied.shape[1:]) if seen is None else seen
                 seen[(k, slice(None), *box)] = looked[0, 0]
         refined = corrected(copied[None], correction[None], floor[None], beside[None, None])[0]
-        if classifier is None or seen is None:
-            refined = self._supported(refined, copied)
-        else:
+        if classifier is not None and seen is not None:
             refined = self._classified(classifier, refined, seen, further, copied, matched, area, distance)
+        refined = self._supported(refined, copied)
         return torch.where(refined < _REFINED_TRACE, 0.0, refined)
 
     def _further(self, network: LabelRefiner, before: Tensor, copied: Tensor, area: Tensor) -> Tensor | None:
@@ -209,13 +208,12 @@ class RefineStep:
         parts = find_parts(refined[None])
         if not len(parts):
             return refined
-        usual = torch.from_numpy(self.refining.usual_support).to(area)[None]
-        odds, support = classifier(
+        refining = self.refining
+        usual = torch.from_numpy(refining.usual_support).to(area)[None]
+        odds, _ = classifier(
             parts, seen[None], further, copied[None], matched.expand_as(copied)[None], usual, area[None], distance
         )
-        stays = odds > self.refining.config.keep_odds
-        self.refining.usual_support = usual_support(usual, parts, support, stays)[0].double().cpu().numpy()
-        return refined * parts.without(stays.cpu().numpy())[0]
+        return refined * parts.without((odds > refining.config.keep_odds).cpu().numpy())[0]
 
 
 def _box(mask: Tensor, margin: int) -> tuple[slice, slice] | None:
