@@ -261,6 +261,20 @@ class AnatomyConfig(Config):
         (3, 10), "Least and greatest number of organs: bodies that begin and end.", ge=0, le=64
     )
     vessels: tuple[int, int] = param((1, 5), "Least and greatest number of tubes.", ge=0, le=64)
+    situations: tuple[int, int] = param(
+        (1, 4),
+        "Least and greatest number of hard situations: neighbours that look alike, walls round a cavity, bowel, long "
+        "tubes, organs that split, thin sheets.",
+        ge=0,
+        le=64,
+    )
+    rims: float = param(0.35, "Chance that an organ has a thin rim of another tissue.", ge=0.0, le=1.0)
+    bodies: float = param(
+        0.5,
+        "Chance that a volume is a body in air, with organs in fat; otherwise touching regions fill it.",
+        ge=0.0,
+        le=1.0,
+    )
     slices_per_size: tuple[float, float] = param(
         (0.12, 0.8),
         "Slices that an organ spans per working pixel of its diameter: small for thick slices, large for thin ones.",
@@ -270,7 +284,7 @@ class AnatomyConfig(Config):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("regions", "organs", "vessels", "slices_per_size"):
+        for name in ("regions", "organs", "vessels", "situations", "slices_per_size"):
             low, high = getattr(self, name)
             if low > high:
                 raise InputError(f"AnatomyConfig.{name} must give the least value first, got {low}, {high}.")
@@ -308,6 +322,16 @@ class RefiningConfig(Config):
     objects: int = param(4, "Greatest number of painted objects.", ge=1, le=32)
     merging: float = param(
         0.3, "Chance, twice for each object, that a smaller region beside or within it joins it.", ge=0.0, le=1.0
+    )
+    hard_cases: float = param(
+        4.0,
+        "How many times as often as any region an object of a hard situation is painted: one with a neighbour that "
+        "looks alike, a wall, bowel, a long tube.",
+        ge=0.0,
+        le=100.0,
+    )
+    lone: float = param(
+        0.75, "Chance that an object is painted without the neighbours that look like it.", ge=0.0, le=1.0
     )
     crop: int = param(128, "Rows and columns of the crops, in working pixels.", ge=32, le=512)
     learning_rate: float = param(1e-3, "Peak learning rate of Adam; it falls to zero along a cosine.", ge=0.0, le=1.0)

@@ -100,7 +100,7 @@ def test_thin_slices_change_less_than_thick_ones() -> None:
 
 
 def test_counts_of_regions_keep_to_the_config() -> None:
-    config = replace(SMALL, regions=(6, 6), organs=(0, 0), vessels=(2, 2))
+    config = replace(SMALL, regions=(6, 6), organs=(0, 0), vessels=(2, 2), situations=(0, 0), bodies=0.0)
     # Six touching regions, two vessels, and up to two for skin and air.
     assert {volume(seed, config).count for seed in SEEDS} <= {8, 9, 10}
 

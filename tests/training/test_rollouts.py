@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from napari_oneseg.config import AnatomyConfig, RefiningConfig
+from napari_oneseg.training.anatomy.scene import SceneObject
 from napari_oneseg.training.generate import GeneratedVolume
 from napari_oneseg.training.rollouts import _draw_objects, connected_regions, rollout_batch
 
@@ -58,8 +59,18 @@ def slice_with(*boxes: tuple[int, int, int, int]) -> torch.Tensor:
     return painted
 
 
-def drawn(painted: torch.Tensor, objects: int, merging: float, seed: int) -> torch.Tensor:
-    return _draw_objects(painted, 8, objects, merging, torch.Generator().manual_seed(seed))
+def drawn(
+    painted: torch.Tensor,
+    objects: int,
+    merging: float,
+    seed: int,
+    record: tuple[SceneObject, ...] = (),
+    lone: float = 1.0,
+    hard_cases: float = 4.0,
+) -> torch.Tensor:
+    volume = GeneratedVolume(torch.zeros(1, 40, 40), painted[None], 8, 1.0, record)
+    config = replace(CONFIG, merging=merging, lone=lone, hard_cases=hard_cases)
+    return _draw_objects(painted, volume, objects, config, torch.Generator().manual_seed(seed))
 
 
 def test_objects_are_drawn_among_those_that_show_enough() -> None:
@@ -80,12 +91,51 @@ def test_smaller_neighbours_join() -> None:
     assert all(int(label_of.sum()) == 1 for label_of in apart)
 
 
+ALIKE = slice_with((2, 2, 14, 14), (14, 2, 26, 14), (30, 30, 38, 38))
+"""Two organs, 1 and 2, that touch and look alike, and another one, 3."""
+TWINS = (SceneObject("alike", (1,), alike=(2,)), SceneObject("alike", (2,), alike=(1,)))
+
+
+def test_a_neighbour_that_looks_alike_is_not_painted_and_does_not_join() -> None:
+    for seed in range(20):
+        label_of = drawn(ALIKE, 4, 1.0, seed, TWINS)
+        assert label_of[1] == 0 or label_of[2] == 0
+    together = [drawn(ALIKE, 4, 1.0, seed, TWINS, lone=0.0) for seed in range(20)]
+    assert all(label_of[1] != label_of[2] for label_of in together)
+    assert any(label_of[1] > 0 and label_of[2] > 0 for label_of in together)
+
+
+def test_hard_cases_are_painted_more_often() -> None:
+    def share(hard_cases: float) -> float:
+        return sum(int(drawn(ALIKE, 1, 0.0, k, TWINS, hard_cases=hard_cases)[1:3].sum()) for k in range(60)) / 60
+
+    assert share(20.0) > share(0.0) + 0.2
+
+
+def test_things_of_several_regions_are_painted_whole_and_rims_never() -> None:
+    painted = slice_with((2, 2, 20, 20), (5, 5, 17, 17), (24, 2, 38, 12))
+    record = (SceneObject("hollow", (1, 2)), SceneObject("rim", (3,)))
+    labels = [drawn(painted, 3, 1.0, seed, record, hard_cases=20.0) for seed in range(30)]
+    assert any(label_of[1] == label_of[2] > 0 for label_of in labels)
+    assert not any(label_of[3] for label_of in labels)
+
+
+def test_the_record_follows_the_parts() -> None:
+    regions = torch.zeros(1, 8, 8, dtype=torch.int64)
+    regions[0, :5, 2] = 1  # the larger part of region 1, and a smaller one
+    regions[0, 7, 7] = 1
+    regions[0, 1, 5] = regions[0, 4, 5] = 2
+    record = (SceneObject("alike", (1,), alike=(2,)), SceneObject("rim", (2,)))
+    parts = connected_regions(GeneratedVolume(torch.zeros(1, 8, 8), regions, 3, 1.0, record))
+    organ, rim = parts.objects
+    assert organ.regions == (int(parts.regions[0, 0, 2]),)
+    assert set(organ.alike) == set(rim.regions) == {int(parts.regions[0, 1, 5]), int(parts.regions[0, 4, 5])}
+
+
 def test_nothing_to_paint() -> None:
     painted = torch.arange(1600).view(40, 40) % 7  # no region holds together: all touch others everywhere
-    label_of = _draw_objects(torch.full((40, 40), 5), 8, 2, 0.5, torch.Generator().manual_seed(0))
-    assert label_of[5] == 1
-    few = _draw_objects(painted[:4, :4], 8, 2, 0.5, torch.Generator().manual_seed(0))
-    assert not few.any()
+    assert drawn(torch.full((40, 40), 5), 2, 0.5, 0)[5] == 1
+    assert not drawn(painted[:4, :4], 2, 0.5, 0).any()
 
 
 @pytest.mark.parametrize("gap", [1.0, 2.0])
