@@ -153,6 +153,16 @@ class FeatureConfig(Config):
     channels: int = param(64, "Channels of the features.", ge=8, le=512)
     null_match: bool = param(True, "Whether a position may find that nothing in its window matches.")
     refine: bool = param(False, "Whether copied labels are refined by what the target slice shows.")
+    region_scales: tuple[float, ...] = param(
+        (),
+        "Scales of the regions of a slice whose share of a label the refiner is shown: the greater, the larger the "
+        "regions. With none it is not shown any.",
+        ge=0.1,
+        le=10_000.0,
+    )
+    classify_parts: bool = param(
+        False, "Whether a network decides which connected parts of a refined label stay, instead of their support."
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -225,6 +235,13 @@ class PropagationConfig(Config):
     )
     least_support: float = param(
         0.42, "A refined label loses a connected part to which less than this was copied.", ge=0.0, le=1.0
+    )
+    keep_odds: float = param(
+        0.0,
+        "Log-odds above which a connected part of a refined label stays, where the weights have learned to tell; 0 is "
+        "an even chance, and the support then has no say.",
+        ge=-20.0,
+        le=20.0,
     )
 
     def __post_init__(self) -> None:
@@ -299,6 +316,9 @@ class RefiningConfig(Config):
         (4, 12), "Least and greatest number of slices that labels are carried through.", ge=1, le=64
     )
     slices: int = param(16, "Slices of the generated volumes.", ge=3, le=256)
+    gradient_steps: int = param(
+        12, "Slices that the gradient goes back through; a longer run is cut there, and goes on.", ge=1, le=64
+    )
     objects: int = param(4, "Greatest number of painted objects.", ge=1, le=32)
     merging: float = param(
         0.3, "Chance, twice for each object, that a smaller region beside or within it joins it.", ge=0.0, le=1.0

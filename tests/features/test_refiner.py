@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from napari_oneseg.features.refiner import FLOOR, Appearance, LabelRefiner, corrected
+from napari_oneseg.features.refiner import FLOOR, Appearance, LabelRefiner, Refinement, corrected
 from tests.engine_fixtures import disc
 
 SHAPE = (24, 28)
@@ -36,7 +36,7 @@ def test_it_sets_out_from_the_plain_copy() -> None:
     network = refiner()
     appearance = network.describe(features, grey, labels)
     with torch.no_grad():
-        answer = network(
+        answer, _ = network(
             labels, labels.flip(1), torch.ones_like(labels), features, grey, grey, appearance, torch.ones(1)
         )
     assert answer.shape == labels.shape
@@ -81,9 +81,9 @@ def test_a_label_that_is_not_shown_is_not_known() -> None:
     assert all(bool(torch.isfinite(x).all()) for x in (appearance.inside, appearance.outside, appearance.grey))
     ones = torch.ones_like(labels)
     with torch.no_grad():
-        first = network(labels, labels, ones, features, grey, grey, appearance, torch.ones(1))
+        first, _ = network(labels, labels, ones, features, grey, grey, appearance, torch.ones(1))
         other = Appearance(appearance.inside, -appearance.outside, appearance.grey + 1, appearance.known)
-        second = network(labels, labels, ones, features, grey, grey, other, torch.ones(1))
+        second, _ = network(labels, labels, ones, features, grey, grey, other, torch.ones(1))
     assert not torch.allclose(first[:, 0], second[:, 0])
     assert torch.equal(first[:, 1], second[:, 1]), "what is not known takes no part"
 
@@ -95,10 +95,10 @@ def test_each_label_is_refined_on_its_own() -> None:
     appearance = network.describe(features, grey, labels)
     others, ones = labels.flip(1), torch.ones_like(labels)
     with torch.no_grad():
-        both = network(labels, others, ones, features, grey, grey, appearance, torch.full((1,), 4.0))
+        both, _ = network(labels, others, ones, features, grey, grey, appearance, torch.full((1,), 4.0))
         for k in (0, 1):
             one = slice(k, k + 1)
-            alone = network(
+            alone, _ = network(
                 labels[:, one],
                 others[:, one],
                 ones[:, one],
@@ -121,3 +121,38 @@ def test_where_takes_the_chosen_labels_only() -> None:
     assert torch.equal(merged.inside[:, 1], first.inside[:, 1])
     assert torch.equal(merged.grey[:, 1], first.grey[:, 1])
     assert second.where(torch.tensor([[True, False]]), None).known.tolist() == [[True, False]]
+
+
+def test_further_maps_tell_the_share_of_the_region_and_the_area() -> None:
+    network = LabelRefiner(16, region_scales=(1.0, 2.0))
+    copied = torch.zeros(1, 1, 4, 6)
+    copied[0, 0, :, :1] = 1.0
+    regions = torch.zeros(1, 2, 4, 6, dtype=torch.int64)
+    regions[0, 0, :, 2:] = 1  # the first scale has a border behind the second column, the second scale has none
+    further = network.further_maps(copied, regions, torch.tensor([[4.0]]))
+    assert further is not None
+    assert further.shape == (1, 1, 3, 4, 6)
+    assert torch.allclose(further[0, 0, 0, :, :2], torch.tensor(0.0)), "one half of the region"
+    assert torch.allclose(further[0, 0, 0, :, 2:], torch.tensor(-1.0)), "nothing of it"
+    assert torch.allclose(further[0, 0, 1], torch.tensor(2 / 6 - 1.0)), "a sixth of the slice"
+    assert torch.allclose(further[0, 0, 2], torch.tensor(0.0)), "as large as it was painted"
+    grown = network.further_maps(copied, regions, torch.tensor([[12.0]]))
+    assert grown is not None
+    assert torch.allclose(grown[0, 0, 2], torch.tensor(0.5).log() / 1.5), "half of what was painted"
+    assert LabelRefiner(16).further_maps(copied, None, torch.tensor([[4.0]])) is None
+
+
+def test_the_regions_of_a_slice_are_found_once() -> None:
+    grey = torch.zeros(2, 1, 16, 16)
+    grey[1, 0, :, 8:] = 1.0
+    refinement = Refinement(LabelRefiner(16, region_scales=(0.5, 1.0)), grey.half(), 3.0)
+    regions = refinement.regions(1)
+    assert regions is not None
+    assert regions.shape == (2, 16, 16)
+    assert regions[0, 8, 0] != regions[0, 8, 15]
+    assert len(regions[0].unique()) == 2
+    found = refinement.regions(0)
+    assert found is not None
+    assert len(found[0].unique()) == 1
+    assert torch.equal(refinement.regions(1), regions)
+    assert Refinement(LabelRefiner(16), grey, 3.0).regions(0) is None

@@ -34,10 +34,12 @@ class Fixed(LabelRefiner):
         copied_grey: Tensor,
         appearance: Appearance,
         distance: Tensor,
-    ) -> Tensor:
+        further: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        assert further is None, "it has no region scales"
         assert appearance.inside.shape[1] == 1
         self.shown.append((copied, others, matched, features, grey, copied_grey, distance))
-        return torch.full_like(copied, self.correction)
+        return torch.full_like(copied, self.correction), copied[:, :, None]
 
 
 def refinement(correction: float, count: int = 4) -> Refinement:

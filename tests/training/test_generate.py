@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from napari_oneseg.config import AnatomyConfig, TrainingConfig
+from napari_oneseg.training.anatomy.bodies import Body, paint_rim
+from napari_oneseg.training.anatomy.scene import Scene
 from napari_oneseg.training.generate import GeneratedVolume, generate_volume
 from napari_oneseg.training.sequences import SequenceBatch, generated_batch
 
@@ -161,3 +163,11 @@ def test_labels_lie_on_the_grey_values_they_belong_to() -> None:
             mean = torch.zeros(LABELS).index_add_(0, label.flatten(), image.flatten()) / size
             explained.append(float(1 - (image - mean[label]).var() / image.var()))
     assert sum(explained) / len(explained) > 0.5
+
+
+def test_a_body_outside_the_canvas_leaves_no_trace() -> None:
+    scene = Scene(torch.Generator().manual_seed(0), AnatomyConfig())
+    surface = Body((-200.0, 80.0, 80.0), 12.0, wobble=0.2).surface(scene)
+    assert not surface.within(surface.uneven(scene, 2.0, 0.5)).any()
+    paint_rim(scene, surface, 0.5)
+    assert not scene.regions.any()

@@ -370,7 +370,7 @@ def test_an_error_in_the_other_thread_arrives() -> None:
 def test_half_precision_is_the_networks_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, half: torch.dtype
 ) -> None:
-    monkeypatch.setattr(loop, "_half_precision", lambda precision, device: half)
+    monkeypatch.setattr(loop, "half_precision", lambda precision, device: half)
     inside: list[torch.dtype] = []
     outside: list[torch.dtype] = []
 

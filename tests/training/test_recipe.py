@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -84,3 +85,32 @@ def test_the_command_teaches_as_the_shipped_weights_were_taught() -> None:
     from napari_oneseg.cli.train import _REFINE_STEPS
 
     assert RefiningConfig().steps == _REFINE_STEPS
+
+
+def test_a_refiner_that_was_taught_without_regions_goes_on_from_what_it_knows() -> None:
+    config = replace(TINY, refine=True)
+    known = new_network(config, 3).eval()
+    assert known.refiner is not None
+    torch.nn.init.normal_(known.refiner.out.weight, std=0.3)
+    wide = with_refiner(known, 3)
+    assert wide.refiner is not None
+    generator = torch.Generator().manual_seed(0)
+    features, grey = torch.randn(1, 16, 12, 12, generator=generator), torch.zeros(1, 1, 12, 12)
+    labels = torch.rand(1, 2, 12, 12, generator=generator) / 2
+    regions = torch.randint(0, 3, (1, 2, 12, 12), generator=generator)
+    with torch.no_grad():
+        seen = known.refiner.describe(features, grey, labels)
+        given = labels, labels, labels, features, grey, grey, seen, torch.ones(1)
+        further = wide.refiner.further_maps(labels, regions, labels.sum((2, 3)))
+        assert torch.equal(wide.refiner(*given, further)[0], known.refiner(*given)[0])
+
+
+def test_a_training_goes_on_from_given_weights() -> None:
+    start = new_network(TINY, 5)
+    before = {key: value.clone() for key, value in start.state_dict().items()}
+    still = replace(FEATURES, learning_rate=0.0)
+    went_on = train_default(still, refine=False, init=start).network.state_dict()
+    anew = train_default(still, refine=False).network.state_dict()
+    assert all(torch.equal(value, went_on[key]) for key, value in before.items() if key.endswith("weight"))
+    assert not all(torch.equal(value, anew[key]) for key, value in before.items() if key.endswith("weight"))
+    assert all(torch.equal(value, start.state_dict()[key]) for key, value in before.items()), "the start is left alone"

@@ -8,9 +8,10 @@ import torch
 
 from napari_oneseg.config import AnatomyConfig, PropagationConfig, RefiningConfig
 from napari_oneseg.errors import InputError
+from napari_oneseg.features.part_classifier import find_parts
 from napari_oneseg.features.resnet import FeatureNetwork
 from napari_oneseg.training import refine
-from napari_oneseg.training.losses import run_on_loss
+from napari_oneseg.training.losses import part_loss, run_on_loss
 from napari_oneseg.training.refine import rollout_loss, teach_refiner
 from napari_oneseg.training.rollouts import rollout_batch
 from napari_oneseg.training.sequences import SequenceBatch
@@ -23,11 +24,13 @@ WINDOW = PropagationConfig(window=7)
 
 
 def network(seed: int = 0) -> FeatureNetwork:
-    return new_network(replace(TINY, refine=True, null_match=True), seed)
+    return new_network(
+        replace(TINY, refine=True, null_match=True, region_scales=(5.0, 50.0), classify_parts=True), seed
+    )
 
 
 def fixed_batch(seed: int = 5) -> SequenceBatch:
-    return rollout_batch(torch.Generator().manual_seed(seed), 2, CONFIG, ANATOMY)
+    return rollout_batch(torch.Generator().manual_seed(seed), 2, CONFIG, ANATOMY, (5.0, 50.0))
 
 
 def test_the_loss_falls_and_the_features_stay(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,6 +54,8 @@ def test_the_gradient_reaches_the_whole_refiner_through_the_run() -> None:
     learner = network().eval()
     assert learner.refiner is not None
     torch.nn.init.normal_(learner.refiner.out.weight, std=0.1)
+    assert learner.refiner.part_classifier is not None
+    torch.nn.init.normal_(learner.refiner.part_classifier.out.weight, std=0.1)
     batch = fixed_batch()
     rollout_loss(learner, learner.refiner, batch, WINDOW.window).backward()
     for name, parameter in learner.named_parameters():
@@ -91,3 +96,33 @@ def test_a_network_without_a_refiner_or_runs_that_do_not_fit_are_refused() -> No
         teach_refiner(new_network(TINY, 0), CONFIG, ANATOMY, WINDOW)
     with pytest.raises(InputError, match="slices"):
         teach_refiner(network(), replace(CONFIG, slices=3), ANATOMY, WINDOW)
+
+
+def test_a_run_is_cut_for_the_gradient_but_goes_on() -> None:
+    learner = network().eval()
+    assert learner.refiner is not None
+    torch.nn.init.normal_(learner.refiner.out.weight, std=0.1)
+    batch = fixed_batch()
+    losses, gradients = [], []
+    for steps in (1, 12):
+        learner.zero_grad()
+        loss = rollout_loss(learner, learner.refiner, batch, WINDOW.window, gradient_steps=steps)
+        loss.backward()
+        losses.append(float(loss.detach()))
+        weight = learner.refiner.first.weight
+        assert weight.grad is not None
+        gradients.append(weight.grad.clone())
+    assert losses[0] == losses[1]
+    assert not torch.allclose(gradients[0], gradients[1])
+
+
+def test_parts_are_judged_by_what_is_true_of_them() -> None:
+    labels = torch.zeros(1, 1, 12, 20)
+    labels[0, 0, 2:8, 2:8], labels[0, 0, 2:8, 12:18] = 1.0, 1.0
+    parts = find_parts(labels)
+    right, area = torch.tensor([1.0, 0.0]), torch.full((1, 1), 36.0)
+    good, bad = (float(part_loss(torch.tensor(odds), right, parts, area)) for odds in ([3.0, -3.0], [-3.0, 3.0]))
+    assert good < 0.1
+    assert bad > 2.0
+    undecided = torch.tensor([0.5, 0.5])
+    assert float(part_loss(torch.tensor([3.0, -3.0]), undecided, parts, area)) == 0.0

@@ -10,11 +10,14 @@ organ: all labels share its weights.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from napari_oneseg.features.part_classifier import PartClassifier
+from napari_oneseg.features.regions import region_share, slice_regions
 
 __all__ = ["Appearance", "LabelRefiner"]
 
@@ -86,6 +89,21 @@ class Refinement:
     network: LabelRefiner
     grey: Tensor
     distance: float
+    _regions: dict[int, Tensor] = field(default_factory=dict)
+
+    def regions(self, index: int) -> Tensor | None:
+        """Return the regions of a slice, shape (scales, rows, columns), int64; None where the refiner needs none.
+
+        They are computed when a slice is first asked for, since only slices that a label reaches need them.
+        """
+        scales = self.network.region_scales
+        if not scales:
+            return None
+        # Two sweeps may ask at once; both find the same.
+        if index not in self._regions:
+            found = slice_regions(self.grey[index, 0].float().cpu().numpy(), scales)
+            self._regions[index] = torch.from_numpy(found.astype("int16"))
+        return self._regions[index].to(self.grey.device, torch.int64)
 
     def to(self, device: torch.device) -> Refinement:
         """Return the same on another device."""
@@ -99,14 +117,21 @@ class LabelRefiner(nn.Module):
     ----------
     channels
         Channels of the features.
+    region_scales
+        Scales of the regions whose share of a label it is shown, with the label's area; none by default.
+    classify_parts
+        Whether a :class:`~napari_oneseg.features.part_classifier.PartClassifier` decides which parts stay.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, region_scales: tuple[float, ...] = (), classify_parts: bool = False) -> None:
         super().__init__()
+        self.region_scales = region_scales
+        further = len(region_scales) + 1 if region_scales else 0
+        self.part_classifier = PartClassifier(_WIDTH, further) if classify_parts else None
         self.look = nn.Conv2d(channels, _WIDTH, 1)
         self.appearance = nn.Conv2d(channels, _APPEARANCE, 1)
         self.sharpness = nn.Parameter(torch.tensor(math.log(8.0)))
-        self.first = nn.Conv2d(_MAPS, _WIDTH, 3, padding=1)
+        self.first = nn.Conv2d(_MAPS + further, _WIDTH, 3, padding=1)
         self.second = nn.Conv2d(_WIDTH, _WIDTH, 3, padding=1)
         self.down = nn.Conv2d(_WIDTH, _DEEP, 3, stride=2, padding=1)
         self.deep = nn.ModuleList(nn.Conv2d(_DEEP, _DEEP, 3, padding=d, dilation=d) for d in (1, 2, 4))
@@ -153,8 +178,9 @@ class LabelRefiner(nn.Module):
         copied_grey: Tensor,
         appearance: Appearance,
         distance: Tensor,
-    ) -> Tensor:
-        """Return the correction of each label's log-odds.
+        further: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Return the correction of each label's log-odds, and what was seen on the way to it.
 
         Parameters
         ----------
@@ -172,10 +198,12 @@ class LabelRefiner(nn.Module):
             Of the labels, from :meth:`describe`.
         distance
             Distance between the slices in working pixels, shape (batch,).
+        further
+            From :meth:`further_maps`; None where there are no region scales.
 
         Returns
         -------
-        Shape (batch, L, rows, columns).
+        Shape (batch, L, rows, columns), and (batch, L, channels, rows, columns).
         """
         batch, labels = copied.shape[:2]
         size = copied.shape[2:]
@@ -206,6 +234,8 @@ class LabelRefiner(nn.Module):
             ],
             2,
         )
+        if further is not None:
+            maps = torch.cat([maps, further], 2)
         x = self.first(maps.flatten(0, 1)).unflatten(0, (batch, labels)) + self.look(features)[:, None]
         x = functional.relu(x.flatten(0, 1))
         x = functional.relu(self.second(x))
@@ -216,7 +246,29 @@ class LabelRefiner(nn.Module):
         x = functional.relu(x + y)
         x = functional.relu(x + self.last(x))
         correction: Tensor = self.out(x).unflatten(0, (batch, labels))[:, :, 0]
-        return correction
+        return correction, x.unflatten(0, (batch, labels))
+
+    def further_maps(self, copied: Tensor, regions: Tensor | None, painted_area: Tensor) -> Tensor | None:
+        """Return what a label's whole course says at each position: its share of the regions, and its area.
+
+        Parameters
+        ----------
+        copied
+            Probability of each label as copied, shape (batch, L, rows, columns), over the whole slice.
+        regions
+            As in :func:`~napari_oneseg.features.regions.region_share`; None where there are no region scales.
+        painted_area
+            Positions of each label where it was painted, shape (batch, L).
+
+        Returns
+        -------
+        Shape (batch, L, scales + 1, rows, columns), about -1 to 1; None where there are no region scales.
+        """
+        if regions is None:
+            return None
+        area = ((copied.sum((2, 3)) + 4.0) / (painted_area + 4.0)).log().clamp(-3.0, 3.0) / 1.5
+        share = 2.0 * region_share(copied, regions) - 1.0
+        return torch.cat([share, area[:, :, None, None, None].expand_as(share[:, :, :1])], 2)
 
     def _vectors(self, features: Tensor) -> Tensor:
         vectors: Tensor = functional.normalize(self.appearance(features), dim=1)
@@ -268,7 +320,8 @@ def _look_up(table: Tensor, grey: Tensor) -> Tensor:
     below = place.floor().clamp(0, _BINS - 2)
     share = (place - below).clamp(0.0, 1.0)[:, None, None]
     index = below.long()[:, None, None].expand(-1, *table.shape[1:3], -1)
-    values = torch.lerp(table.gather(3, index), table.gather(3, index + 1), share)
+    # In one type: under autocast the table and the grey values may come in two, which lerp refuses.
+    values = torch.lerp(table.gather(3, index), table.gather(3, index + 1), share.to(table.dtype))
     maps: Tensor = values.unflatten(3, grey.shape[2:])
     return maps
 

@@ -79,7 +79,9 @@ class FeatureNetwork(nn.Module):
         # Used between two slices, by the attention; learned with the features.
         self.null_bias = nn.Parameter(torch.tensor(_NULL_BIAS)) if config.null_match else None
         # Used after each copy; learned when the features are.
-        self.refiner = LabelRefiner(config.channels) if config.refine else None
+        self.refiner = None
+        if config.refine:
+            self.refiner = LabelRefiner(config.channels, config.region_scales, config.classify_parts)
         self.head = nn.Sequential(nn.ReLU(inplace=True), nn.Conv2d(config.channels, config.channels, 3, padding=1))
 
     def forward(self, slices: Tensor) -> Tensor:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from napari_oneseg.config import PropagationConfig
-from napari_oneseg.features.refiner import FLOOR, Appearance, Refinement, corrected
+from napari_oneseg.features.part_classifier import PartClassifier, find_parts
+from napari_oneseg.features.refiner import FLOOR, Appearance, LabelRefiner, Refinement, corrected
 from napari_oneseg.propagation.support import drop_unsupported
 
 __all__ = ["TRACE", "RefineStep", "Refining"]
@@ -48,6 +49,7 @@ class Refining:
         self.config = config
         self.appearance: Appearance | None = None
         self.usual_support: NDArray[np.float64] = np.empty(0)
+        self.painted_area: Tensor | None = None
 
     def learn(self, index: int, features: Tensor, occupancy: Tensor, anchored: Tensor) -> None:
         """Take the appearance of the labels that slice ``index`` settles and shows.
@@ -66,13 +68,17 @@ class Refining:
         # From an anchor a label sets out anew.
         before = self.usual_support if len(self.usual_support) else np.full(len(anchored), np.nan)
         self.usual_support = np.where(anchored.cpu().numpy(), np.nan, before)
+        area = occupancy.sum((1, 2))
+        known = anchored & seen.known[0]
+        self.painted_area = area if self.painted_area is None else torch.where(known, area, self.painted_area)
 
     def between(self, before: int, index: int) -> RefineStep:
         """Return what refines a step from slice ``before`` to slice ``index``."""
         if self.appearance is None:
             raise ValueError("no label has set out yet: learn an anchor first")
         beside = None if self._beside is None else self._beside(index)
-        return RefineStep(self, self.appearance, self.grey(before), self.grey(index), beside)
+        regions = self.refinement.regions(index)
+        return RefineStep(self, self.appearance, self.grey(before), self.grey(index), beside, regions)
 
     def grey(self, index: int) -> Tensor:
         """Return the grey values of a slice on the feature grid, shape (1, rows, columns)."""
@@ -93,6 +99,8 @@ class RefineStep:
         Grey values of the reference and of the target slice, shape (1, rows, columns).
     beside
         Share of labels that stay where they are on the target slice, shape (rows, columns), 0 to 1.
+    regions
+        Regions of the target slice, shape (scales, rows, columns); None where the refiner needs none.
     """
 
     refining: Refining
@@ -100,6 +108,7 @@ class RefineStep:
     grey_before: Tensor
     grey: Tensor
     beside: Tensor | None = None
+    regions: Tensor | None = None
 
     def looked_at(self, before: Tensor) -> Tensor:
         """Return the positions of the target slice that are looked at, (rows, columns), boolean.
@@ -134,12 +143,15 @@ class RefineStep:
         copied_grey
             Grey values copied from the reference slice, shape (1, rows, columns).
         """
-        correction = torch.zeros_like(copied)
-        floor = torch.zeros_like(copied)
+        network, area = self.refining.refinement.network, self.refining.painted_area
+        assert area is not None  # learn was called
+        correction, floor = torch.zeros_like(copied), torch.zeros_like(copied)
         beside = torch.zeros_like(copied[0]) if self.beside is None else self.beside
         together = copied.sum(0) + beside
-        refinement = self.refining.refinement
-        distance = torch.tensor([refinement.distance], device=copied.device)
+        distance = torch.tensor([self.refining.refinement.distance], device=copied.device)
+        further = self._further(network, before, copied, area)
+        classifier = network.part_classifier
+        seen = None
         for k, box in enumerate(self._boxes(before)):
             if box is None:
                 continue
@@ -155,15 +167,53 @@ class RefineStep:
                 )
             )
             appearance = self.appearance.only(k)
-            answer = refinement.network(own, others, match, looks, grey, came, appearance, distance)
+            more = None if further is None else further[(slice(None), slice(k, k + 1), slice(None), *box)]
+            answer, looked = network(own, others, match, looks, grey, came, appearance, distance, more)
             correction[(k, *box)] = answer[0, 0]
             floor[(k, *box)] = FLOOR
+            if classifier is not None:
+                seen = copied.new_zeros(len(copied), looked.shape[2], *copied.shape[1:]) if seen is None else seen
+                seen[(k, slice(None), *box)] = looked[0, 0]
         refined = corrected(copied[None], correction[None], floor[None], beside[None, None])[0]
+        if classifier is not None and seen is not None:
+            refined = self._classified(classifier, refined, seen, further, copied, matched, area, distance)
+        refined = self._supported(refined, copied)
+        return torch.where(refined < _REFINED_TRACE, 0.0, refined)
+
+    def _further(self, network: LabelRefiner, before: Tensor, copied: Tensor, area: Tensor) -> Tensor | None:
+        if self.regions is None:
+            return None
+        # What was copied holds only where the slice is looked at.
+        looked_at = copied * self.looked_at(before)
+        return network.further_maps(looked_at[None], self.regions[None], area[None])
+
+    def _supported(self, refined: Tensor, copied: Tensor) -> Tensor:
         refining, config = self.refining, self.refining.config
         refined, refining.usual_support = drop_unsupported(
             refined, copied, refining.usual_support, config.support, config.least_support
         )
-        return torch.where(refined < _REFINED_TRACE, 0.0, refined)
+        return refined
+
+    def _classified(
+        self,
+        classifier: PartClassifier,
+        refined: Tensor,
+        seen: Tensor,
+        further: Tensor | None,
+        copied: Tensor,
+        matched: Tensor,
+        area: Tensor,
+        distance: Tensor,
+    ) -> Tensor:
+        parts = find_parts(refined[None])
+        if not len(parts):
+            return refined
+        refining = self.refining
+        usual = torch.from_numpy(refining.usual_support).to(area)[None]
+        odds, _ = classifier(
+            parts, seen[None], further, copied[None], matched.expand_as(copied)[None], usual, area[None], distance
+        )
+        return refined * parts.without((odds > refining.config.keep_odds).cpu().numpy())[0]
 
 
 def _box(mask: Tensor, margin: int) -> tuple[slice, slice] | None:

@@ -27,7 +27,19 @@ from napari_oneseg.training.processes import ALONE, Processes
 from napari_oneseg.training.shared_norm import normalising_together
 from napari_oneseg.training.state_file import LoopState, StateFile
 
-__all__ = ["Batch", "LoopConfig", "Moment", "Plan", "Precision", "Source", "halving", "run_training", "warm_cosine"]
+__all__ = [
+    "Batch",
+    "LoopConfig",
+    "Moment",
+    "Plan",
+    "Precision",
+    "Source",
+    "computing_in",
+    "half_precision",
+    "halving",
+    "run_training",
+    "warm_cosine",
+]
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 """Numbers the network computes with; ``auto`` is half precision on CUDA, and float32 elsewhere."""
@@ -192,7 +204,7 @@ def run_training(
     """
     _check_limits(config, processes)
     device = torch.device(device)
-    half = _half_precision(config.precision, device)
+    half = half_precision(config.precision, device)
     _set_learning(network.to(device), config)
     optimiser = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
     scaler = torch.amp.GradScaler(device.type, enabled=half is torch.float16)
@@ -210,7 +222,7 @@ def run_training(
             progress(*_done(config, moment.step + 1, state.seconds))
 
     with (
-        _computing_in(network, half, device),
+        computing_in(network, half, device),
         normalising_together(network, processes),
         processes.stopping() as stopped,
         closing(_batches(network, source, config, state, began, processes)) as batches,
@@ -332,7 +344,7 @@ def _done(config: LoopConfig, step: int, seconds: float) -> tuple[int, int]:
     return min(total, round(seconds)), total
 
 
-def _half_precision(precision: Precision, device: torch.device) -> torch.dtype | None:
+def half_precision(precision: Precision, device: torch.device) -> torch.dtype | None:
     """Return the type that the network computes with where that is not float32."""
     if precision not in get_args(Precision):
         raise InputError(f"The precision must be one of {', '.join(get_args(Precision))}, got {precision!r}.")
@@ -348,7 +360,7 @@ def _half_precision(precision: Precision, device: torch.device) -> torch.dtype |
 
 
 @contextmanager
-def _computing_in(network: nn.Module, half: torch.dtype | None, device: torch.device) -> Iterator[None]:
+def computing_in(network: nn.Module, half: torch.dtype | None, device: torch.device) -> Iterator[None]:
     """Let the network, and only it, compute in half precision within the block.
 
     What follows it compares dot products whose small differences decide.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
+from napari_oneseg.features.part_classifier import Parts
 from napari_oneseg.training.processes import ALONE, Processes
 
-__all__ = ["label_copy_loss", "run_on_loss"]
+__all__ = ["label_copy_loss", "part_loss", "run_on_loss"]
 
 
 def label_copy_loss(copied: Tensor, truth: Tensor, processes: Processes = ALONE) -> Tensor:
@@ -61,3 +63,28 @@ def run_on_loss(copied: Tensor, truth: Tensor, painted: Tensor, processes: Proce
     extra = (copied * (1.0 - truth)).sum((2, 3))
     share = extra / (extra + 0.5 * area + 1.0)
     return 0.5 * torch.where(gone, share, 0.0).sum() / processes.mean(counts.sum()).clamp_min(1 / processes.count)
+
+
+def part_loss(odds: Tensor, right: Tensor, parts: Parts, painted_area: Tensor) -> Tensor:
+    """Return how badly it was told which parts of labels belong to them.
+
+    Parameters
+    ----------
+    odds
+        Log-odds that each part stays, shape (parts,).
+    right
+        Share of each part that truly is of its label, shape (parts,), 0 to 1.
+    parts
+        The parts.
+    painted_area
+        Positions of each label where it was painted, shape (batch, L).
+
+    Returns
+    -------
+    Scalar, 0 or more: cross-entropy, in which a part counts by its size beside what was painted, and the more the
+    clearer it is.
+    """
+    area = parts.area
+    weight = (2.0 * right - 1.0).abs() * area / (area + 0.3 * painted_area[parts.sample, parts.label])
+    entropy = functional.binary_cross_entropy_with_logits(odds, (right > 0.5).to(odds.dtype), reduction="none")
+    return (weight * entropy).sum() / weight.sum().clamp_min(1.0)

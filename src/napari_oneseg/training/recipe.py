@@ -24,10 +24,24 @@ __all__ = ["refining_state", "train_default", "with_refiner"]
 Report = tuple[Callable[[int, int], None] | None, Callable[[int, float], None] | None]
 
 
+_REGION_SCALES = (25.0, 150.0)
+
+
 def with_refiner(network: FeatureNetwork, seed: int) -> FeatureNetwork:
-    """Return a network with the same features and an untaught refiner, which leaves labels as they were copied."""
-    whole = new_network(replace(network.config, refine=True), seed)
-    whole.load_state_dict(network.state_dict(), strict=False)
+    """Return a network with the same features and a refiner that is shown regions and classifies parts.
+
+    A new refiner leaves labels as they were copied. One that was there already goes on from what it knows; what it was
+    not shown before has no say at first.
+    """
+    config = replace(network.config, refine=True, region_scales=_REGION_SCALES, classify_parts=True)
+    whole = new_network(config, seed)
+    known = network.state_dict()
+    widened = "refiner.first.weight"
+    if widened in known:
+        empty = torch.zeros_like(whole.state_dict()[widened])
+        empty[:, : known[widened].shape[1]] = known[widened]
+        known[widened] = empty
+    whole.load_state_dict(known, strict=False)
     return whole.eval()
 
 
@@ -82,7 +96,7 @@ def train_default(
         )
     if not refine:
         return result
-    network = result.network if result.network.refiner is not None else with_refiner(result.network, config.seed)
+    network = with_refiner(result.network, config.seed)
     kept = None if state is None else refining_state(state)
     with begin("Teaching the refiner") as (progress, on_loss):
         losses = teach_refiner(

@@ -15,8 +15,10 @@ import numpy as np
 import torch
 from scipy import ndimage
 from torch import Tensor
+from torch.nn import functional
 
 from napari_oneseg.config import AnatomyConfig, RefiningConfig
+from napari_oneseg.features.regions import slice_regions
 from napari_oneseg.preprocessing import normalise
 from napari_oneseg.training.anatomy.scene import SITUATIONS, SURROUNDINGS, SceneObject
 from napari_oneseg.training.generate import GeneratedVolume, generate_volume
@@ -64,7 +66,11 @@ def connected_regions(volume: GeneratedVolume) -> GeneratedVolume:
 
 
 def rollout_batch(
-    generator: torch.Generator, stride: int, config: RefiningConfig, anatomy: AnatomyConfig
+    generator: torch.Generator,
+    stride: int,
+    config: RefiningConfig,
+    anatomy: AnatomyConfig,
+    region_scales: tuple[float, ...] = (),
 ) -> SequenceBatch:
     """Generate volumes and cut runs of one length, with one number of objects, from them."""
     low, high = config.steps_along
@@ -82,7 +88,12 @@ def rollout_batch(
             slices.append(x[:, None])
             labels.append(occupancy(label_of[regions], objects, stride))
             distances.append(float(gap) * volume.distance)
-    return SequenceBatch(torch.stack(slices), torch.stack(labels), torch.tensor(distances))
+    batch = SequenceBatch(torch.stack(slices), torch.stack(labels), torch.tensor(distances))
+    if not region_scales:
+        return batch
+    grey = functional.avg_pool2d(batch.slices.flatten(0, 1), stride)[:, 0].numpy()
+    regions = torch.from_numpy(np.stack([slice_regions(image, region_scales) for image in grey]))
+    return replace(batch, regions=regions.unflatten(0, batch.slices.shape[:2]))
 
 
 def _draw_objects(

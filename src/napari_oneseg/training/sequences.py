@@ -32,20 +32,26 @@ class SequenceBatch:
         it was not painted, so nothing may be copied into it.
     distances
         Distance between neighbouring slices in working pixels, shape (batch,).
+    regions
+        Number of each position's region, shape (batch, sequence, scales, rows / s, columns / s), int64; None where the
+        network is shown no regions.
     """
 
     slices: Tensor
     labels: Tensor
     distances: Tensor
+    regions: Tensor | None = None
 
     def to(self, device: torch.device) -> SequenceBatch:
         """Return the same batch on another device."""
-        return SequenceBatch(self.slices.to(device), self.labels.to(device), self.distances.to(device))
+        regions = None if self.regions is None else self.regions.to(device)
+        return SequenceBatch(self.slices.to(device), self.labels.to(device), self.distances.to(device), regions)
 
     def share(self, processes: Processes) -> SequenceBatch:
         """Return the sequences of one process."""
         own = processes.share(len(self.slices))
-        return SequenceBatch(self.slices[own], self.labels[own], self.distances[own])
+        regions = None if self.regions is None else self.regions[own]
+        return SequenceBatch(self.slices[own], self.labels[own], self.distances[own], regions)
 
 
 def generated_batch(

@@ -113,7 +113,10 @@ class Scene:
     def field(self, nodes_z: int, nodes: int, count: int = 1, shape: tuple[int, ...] | None = None) -> Tensor:
         """Return smooth random fields of unit variance at the nodes, shape (count, slices, rows, columns)."""
         coarse = torch.randn(1, count, nodes_z, nodes, nodes, generator=self.random)
-        return functional.interpolate(coarse, size=shape or self.shape, mode="trilinear", align_corners=True)[0]
+        size = shape or self.shape
+        if 0 in size:  # a body that lies outside the canvas
+            return coarse.new_zeros(count, *size)
+        return functional.interpolate(coarse, size=size, mode="trilinear", align_corners=True)[0]
 
     def nodes_z(self, pixels: float, slices: int | None = None) -> int:
         """Return how many nodes along z make a field vary as fast along z as over ``pixels`` in the plane.
