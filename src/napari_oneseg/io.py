@@ -26,7 +26,7 @@ from napari_oneseg.gdcm import quiet
 from napari_oneseg.image_files import CHOOSE_ONE, count_frames, read_image
 from napari_oneseg.image_formats import WRITABLE, known_ending, may_be_dicom
 from napari_oneseg.nifti import check_places, is_nifti, read_geometry, repeat_geometry
-from napari_oneseg.volume import Volume, label_dtype
+from napari_oneseg.volume import Volume, grid_differences, label_dtype
 
 __all__ = [
     "Series",
@@ -39,11 +39,6 @@ __all__ = [
     "write_image",
     "write_labels",
 ]
-
-# Two grids are the same within what programs lose when they store them in single precision or as short decimal numbers.
-_SPACING_TOLERANCE = 1e-4  # share of the spacing
-_ORIGIN_TOLERANCE = 1e-2  # share of the smallest spacing
-_DIRECTION_TOLERANCE = 1e-3  # of each component of the unit vectors
 
 
 def read_volume(
@@ -251,23 +246,7 @@ def _grid(image: sitk.Image) -> tuple[tuple[float, float, float], tuple[float, f
 
 def _differences(image: sitk.Image, volume: Volume) -> list[str]:
     """Say in what an image's grid differs from a volume's, with both values; an empty list if they are the same."""
-    shape = image.GetSize()[::-1]
-    spacing, origin, direction = (np.asarray(part) for part in _grid(image))
-    wanted = np.asarray(volume.spacing), np.asarray(volume.origin), np.asarray(volume.direction)
-    found = []
-    if shape != volume.array.shape:
-        found.append(f"shape {_numbers(shape)} instead of {_numbers(volume.array.shape)} (z, y, x)")
-    if (np.abs(spacing - wanted[0]) > _SPACING_TOLERANCE * wanted[0]).any():
-        found.append(f"spacing {_numbers(spacing)} instead of {_numbers(wanted[0])} mm (z, y, x)")
-    if np.abs(origin - wanted[1]).max() > _ORIGIN_TOLERANCE * min(volume.spacing):
-        found.append(f"origin {_numbers(origin)} instead of {_numbers(wanted[1])} mm")
-    if np.abs(direction - wanted[2]).max() > _DIRECTION_TOLERANCE:
-        found.append(f"axes {_numbers(direction.T.ravel())} instead of {_numbers(wanted[2].T.ravel())} (z, y, x)")
-    return found
-
-
-def _numbers(values: Any) -> str:
-    return "(" + ", ".join(f"{value + 0.0:.6g}" for value in values) + ")"
+    return grid_differences(image.GetSize()[::-1], *_grid(image), volume)
 
 
 def _write(path: Path, array: NDArray[Any], volume: Volume, entries: Mapping[str, str] = MappingProxyType({})) -> None:

@@ -48,6 +48,12 @@ class Orientation:
         return array[self._steps].transpose(first, second, third)
 
     @property
+    def inverse(self) -> Orientation:
+        """The way from the shown scan back to the source."""
+        first, second, third = (self.axes.index(axis) for axis in range(3))
+        return Orientation((first, second, third), (self.flips[first], self.flips[second], self.flips[third]))
+
+    @property
     def _steps(self) -> tuple[slice, ...]:
         return tuple(slice(None, None, -1 if flip else 1) for flip in self.flips)
 

@@ -7,7 +7,7 @@ Arrays are ordered (z, y, x), the order in which a file's voxels lie in memory, 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeVar
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from napari_oneseg.errors import AnnotationError, InputError
 
-__all__ = ["Annotation", "Volume", "label_dtype", "painted_image", "through_plane_axis"]
+__all__ = ["Annotation", "Volume", "grid_differences", "label_dtype", "painted_image", "through_plane_axis"]
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 LabelArray = NDArray[np.unsignedinteger]
@@ -27,6 +27,12 @@ SHEARED = (
     "it to a grid with perpendicular axes first"
 )
 """What is said of a scan whose axes are not perpendicular, wherever that shows."""
+
+
+# Two grids are the same within what programs lose when they store them in single precision or as short decimal numbers.
+_SPACING_TOLERANCE = 1e-4  # share of the spacing
+_ORIGIN_TOLERANCE = 1e-2  # share of the smallest spacing
+_DIRECTION_TOLERANCE = 1e-3  # of each component of the unit vectors
 
 
 def through_plane_axis(spacing: tuple[float, float, float]) -> int:
@@ -173,6 +179,44 @@ def _check_scan(array: NDArray[np.generic]) -> None:
         raise InputError(
             f"All voxels of the scan have the same value ({array.flat[0]}), so it shows nothing; check the file."
         )
+
+
+def grid_differences(
+    shape: Sequence[int],
+    spacing: Sequence[float],
+    origin: Sequence[float],
+    direction: NDArray[np.float64],
+    volume: Volume,
+) -> list[str]:
+    """Say in what the grid of labels differs from a scan's, with both values.
+
+    Parameters
+    ----------
+    shape, spacing, origin, direction
+        Of the labels, as :class:`Volume` has them.
+    volume
+        The scan.
+
+    Returns
+    -------
+    One entry for each part that differs. An empty list where the grids are the same: spacing within 0.01 %, origin
+    within 1 % of the smallest voxel side, components of the axes' directions within 0.001.
+    """
+    size, place, axes = np.asarray(volume.spacing), np.asarray(volume.origin), np.asarray(volume.direction)
+    found = []
+    if tuple(shape) != volume.array.shape:
+        found.append(f"shape {_numbers(shape)} instead of {_numbers(volume.array.shape)} (z, y, x)")
+    if (np.abs(np.subtract(spacing, size)) > _SPACING_TOLERANCE * size).any():
+        found.append(f"spacing {_numbers(spacing)} instead of {_numbers(size)} mm (z, y, x)")
+    if np.abs(np.subtract(origin, place)).max() > _ORIGIN_TOLERANCE * min(volume.spacing):
+        found.append(f"origin {_numbers(origin)} instead of {_numbers(place)} mm")
+    if np.abs(direction - axes).max() > _DIRECTION_TOLERANCE:
+        found.append(f"axes {_numbers(direction.T.ravel())} instead of {_numbers(axes.T.ravel())} (z, y, x)")
+    return found
+
+
+def _numbers(values: Iterable[float]) -> str:
+    return "(" + ", ".join(f"{value + 0.0:.6g}" for value in values) + ")"
 
 
 def painted_image(image: NDArray[np.integer], shape: tuple[int, int]) -> LabelArray:

@@ -23,7 +23,10 @@ from napari_oneseg.plugin.layer_grid import (
     on_file_grid,
     patient_frame,
     readable_path,
+    same_place,
     straight_kwargs,
+    straight_world,
+    turned_frame,
     volume_in,
     world_frame,
 )
@@ -41,6 +44,7 @@ __all__ = [
     "OpenScan",
     "ScanRecord",
     "describe_layer",
+    "kept_record",
     "labels_layer_kwargs",
     "metadata_of",
     "open_snapshot",
@@ -65,10 +69,46 @@ TILTED = (
 
 @dataclass(frozen=True, eq=False)
 class ScanRecord:
-    """What a layer of this plugin remembers: the scan as its file has it, and how it is turned to be shown."""
+    """What a layer remembers of the scan that it shows, or that it was derived from.
+
+    Attributes
+    ----------
+    source
+        The scan as its file has it.
+    orientation
+        How it is turned to be shown.
+    world
+        The way from its voxels to napari's world, (z, y, x) in mm; None where it was shown straight, by this plugin.
+    """
 
     source: Volume
     orientation: Orientation
+    world: Matrix | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The scan's as it is shown, (z, y, x)."""
+        return tuple(self.source.array.shape[axis] for axis in self.orientation.axes)
+
+    @property
+    def in_viewer(self) -> Matrix:
+        """The way from the shown scan's voxels to napari's world."""
+        return straight_world(self.spacing) if self.world is None else self.world
+
+    @property
+    def spacing(self) -> tuple[float, ...]:
+        """Voxel size of the scan as it is shown, along (z, y, x), in mm."""
+        return tuple(self.source.spacing[axis] for axis in self.orientation.axes)
+
+    @property
+    def to_patient(self) -> Matrix:
+        """The way from napari's world to the patient, for all layers that lie on this scan."""
+        matrix: Matrix = turned_frame(self.source, self.orientation) @ np.linalg.inv(self.in_viewer)
+        return matrix
+
+    def is_grid_of(self, shape: tuple[int, ...], world: Matrix) -> bool:
+        """Whether a layer has the scan's own voxels, no more and no fewer, and none of them moved."""
+        return self.shape == tuple(shape) and same_place(world, self.in_viewer)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +126,9 @@ class LayerSnapshot:
     display
         What places another layer exactly on this one.
     record
-        What this plugin kept in the layer.
+        What the scan is remembered by whose voxels these are, none of them moved.
+    orientation
+        How the scan is turned that has as many voxels, though in another place or of another size.
     path
         The file or folder it was opened from, if it is still there.
     note
@@ -102,6 +144,7 @@ class LayerSnapshot:
     frame: Matrix
     display: Mapping[str, Any]
     record: ScanRecord | None = None
+    orientation: Orientation = Orientation()
     path: Path | None = None
     note: str = ""
     tiff: Path | None = None
@@ -130,6 +173,8 @@ class OpenScan:
         A sentence that the user should read; empty where there is nothing to say.
     stamp
         What :func:`stamp_of` said of ``path`` when the scan was opened.
+    world
+        The way from the voxels of ``shown`` to napari's world; None where it was shown straight, by this plugin.
     """
 
     source: Volume
@@ -140,6 +185,12 @@ class OpenScan:
     display: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
     stamp: str = ""
+    world: Matrix | None = None
+
+    @property
+    def record(self) -> ScanRecord:
+        """What layers that lie on the scan remember."""
+        return ScanRecord(self.source, self.orientation, self.world)
 
 
 def stamp_of(path: Path) -> str:
@@ -185,7 +236,7 @@ def scan_layer_data(volume: Volume, name: str) -> LayerDataTuple:
 
 def labels_layer_kwargs(scan: OpenScan) -> dict[str, Any]:
     """Return the arguments for a Labels layer that lies exactly on the scan's layer and can be saved on its grid."""
-    return {**scan.display, "metadata": metadata_of(ScanRecord(scan.source, scan.orientation))}
+    return {**scan.display, "metadata": metadata_of(scan.record)}
 
 
 def metadata_of(record: ScanRecord) -> dict[str, Any]:
@@ -195,12 +246,15 @@ def metadata_of(record: ScanRecord) -> dict[str, Any]:
 
 def record_of(metadata: Mapping[str, Any], shape: tuple[int, ...]) -> ScanRecord | None:
     """Return the record kept in a layer's metadata, unless the layer's array has another shape since."""
+    record = kept_record(metadata)
+    return record if record is not None and record.shape == tuple(shape) else None
+
+
+def kept_record(metadata: Mapping[str, Any]) -> ScanRecord | None:
+    """Return the record kept in a layer's metadata, of the scan that it shows or was derived from."""
     own = metadata.get(METADATA_KEY)
     record = own.get("scan") if isinstance(own, Mapping) else None
-    if not isinstance(record, ScanRecord):
-        return None
-    expected = tuple(record.source.array.shape[axis] for axis in record.orientation.axes)
-    return record if expected == tuple(shape) else None
+    return record if isinstance(record, ScanRecord) else None
 
 
 def scan_of_layer(layer: Image) -> OpenScan:
@@ -208,10 +262,18 @@ def scan_of_layer(layer: Image) -> OpenScan:
     return open_snapshot(describe_layer(layer))
 
 
-def describe_layer(layer: Image | Labels) -> LayerSnapshot:
+def describe_layer(layer: Image | Labels, beneath: ScanRecord | None = None) -> LayerSnapshot:
     """Note all that is needed of a layer; to be called on the GUI thread.
 
     Of a layer with several levels of resolution the finest is taken that is not too large.
+
+    Parameters
+    ----------
+    layer
+        The layer.
+    beneath
+        The scan that the layer lies on, where the layer itself remembers none: see
+        :func:`~napari_oneseg.plugin.beneath.record_beneath`.
 
     Raises
     ------
@@ -229,14 +291,16 @@ def describe_layer(layer: Image | Labels) -> LayerSnapshot:
             "scans, such as time points or channels; one was expected: split it with a right click on the layer, "
             "'Split Stack', and choose one of its volumes."
         )
-    world = world_frame(layer, factors)
+    world, shape = world_frame(layer, factors), tuple(data.shape[-3:])
+    kept = kept_record(layer.metadata) or beneath
     return LayerSnapshot(
         name=layer.name,
         data=data,
         world=world,
-        frame=patient_frame(world, layer.metadata),
+        frame=patient_frame(world, layer.metadata) if kept is None else kept.to_patient @ world,
         display=display_kwargs(layer, factors),
-        record=record_of(layer.metadata, data.shape[-3:]),
+        record=kept if kept is not None and kept.is_grid_of(shape, world) else None,
+        orientation=kept.orientation if kept is not None and kept.shape == shape else Orientation(),
         path=readable_path(layer),
         note=note,
         tiff=unscaled_tiff(layer),
@@ -247,9 +311,9 @@ def describe_layer(layer: Image | Labels) -> LayerSnapshot:
 def open_snapshot(snapshot: LayerSnapshot) -> OpenScan:
     """Load a layer as a scan; may take seconds, so it is meant for a worker thread.
 
-    A layer of this plugin has its record. Of any other layer the array stays as it is displayed; if the file that it
-    was opened from is there and holds the same voxels, labels will be exported onto the file's own grid, otherwise onto
-    the layer's.
+    A layer of this plugin has its record; it holds as long as the layer is not moved or scaled. Of any other layer the
+    array stays as it is displayed; if the file that it was opened from is there and holds the same voxels, labels will
+    be exported onto the file's own grid, otherwise onto the layer's.
 
     Raises
     ------
@@ -264,7 +328,7 @@ def open_snapshot(snapshot: LayerSnapshot) -> OpenScan:
     snapshot = replace(snapshot, frame=frame, note=" ".join(filter(None, (snapshot.note, note))))
     own = volume_in(array, snapshot.frame)
     found = on_file_grid(array, snapshot.frame, snapshot.path) if snapshot.path else None
-    source, orientation = found or (own, Orientation())
+    source, orientation = found or (reorient(own, snapshot.orientation.inverse), snapshot.orientation)
     return _opened(snapshot, source, orientation)
 
 
@@ -278,6 +342,7 @@ def _opened(snapshot: LayerSnapshot, source: Volume, orientation: Orientation) -
         display=snapshot.display,
         note=" ".join(filter(None, (snapshot.note, TILTED if is_tilted(snapshot.world) else ""))),
         stamp=stamp_of(snapshot.path) if snapshot.path else "",
+        world=snapshot.world,
     )
 
 
