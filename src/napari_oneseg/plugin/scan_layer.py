@@ -61,6 +61,11 @@ METADATA_KEY = "oneseg"
 MAX_BYTES = 2 << 30
 """Largest scan that is loaded: 1024 slices of 1024 x 1024 16-bit values. Floats count with four bytes each."""
 
+MOVED = (
+    "This layer was moved, scaled, cropped or resampled since it was read, or made from a scan by another program: labels "
+    "lie on its grid as it is now."
+)
+
 TILTED = (
     "This layer is displayed tilted, and napari may then paint on another slice than the one on screen. Open the file "
     "with OneSeg instead, which shows it straight and still exports onto its own grid."
@@ -284,7 +289,7 @@ def describe_layer(layer: Image | Labels, beneath: ScanRecord | None = None) -> 
         raise InputError(f"'{layer.name}' is a colour image; choose a scan with one grey value per voxel.")
     if layer.ndim < 3:
         raise InputError(f"'{layer.name}' is a single 2D image; choose a 3D scan, or open the whole series.")
-    data, factors, note = _level(layer)
+    data, factors, loaded = _level(layer)
     if np.prod(data.shape[:-3]) != 1:
         raise InputError(
             f"'{layer.name}' has {layer.ndim} dimensions ({' x '.join(map(str, data.shape))}), so it holds several "
@@ -293,16 +298,18 @@ def describe_layer(layer: Image | Labels, beneath: ScanRecord | None = None) -> 
         )
     world, shape = world_frame(layer, factors), tuple(data.shape[-3:])
     kept = kept_record(layer.metadata) or beneath
+    exact = kept is not None and kept.is_grid_of(shape, world)
+    moved = MOVED if kept is not None and not exact else ""
     return LayerSnapshot(
         name=layer.name,
         data=data,
         world=world,
         frame=patient_frame(world, layer.metadata) if kept is None else kept.to_patient @ world,
         display=display_kwargs(layer, factors),
-        record=kept if kept is not None and kept.is_grid_of(shape, world) else None,
+        record=kept if exact else None,
         orientation=kept.orientation if kept is not None and kept.shape == shape else Orientation(),
         path=readable_path(layer),
-        note=note,
+        note=" ".join(filter(None, (loaded, moved))),
         tiff=unscaled_tiff(layer),
         ome_zarr=unscaled_zarr(layer),
     )
