@@ -57,14 +57,14 @@ def record_beneath(layer: Image | Labels, layers: Iterable[Layer]) -> ScanRecord
     """
     if is_placed(layer):
         return None
-    scans = [other for other in layers if other is not layer and may_be_scan(other) and is_placed(other)]
+    scans: list[Any] = [other for other in layers if other is not layer and may_be_scan(other) and is_placed(other)]
     beneath = [scan for scan in scans if lies_on(layer, scan)]
-    parent = layer.source.parent() if layer.source.parent is not None else None
+    parent: Any = layer.source.parent() if layer.source.parent is not None else None
     # The best evidence first.
     for evidence in ([s for s in beneath if s is parent], [s for s in beneath if same_voxels(layer, s)], beneath):
         records = [_record(scan) for scan in evidence]
         if any(not same_place(record.to_patient, records[0].to_patient) for record in records[1:]):
-            names = " and ".join(f"'{scan.name}'" for scan in evidence)
+            names = " and ".join(repr(scan.name) for scan in evidence)
             raise InputError(
                 f"'{layer.name}' lies on {names}, which lie differently in the patient, and does not say which of them "
                 "it was made for; take the others out of the viewer first."

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from napari_oneseg.plugin.engine import Engine, Job, Report
 from napari_oneseg.plugin.layer_grid import same_place
 from napari_oneseg.plugin.scan_layer import LayerSnapshot, describe_layer
 from napari_oneseg.plugin.view_model import Choice, StepState
+from napari_oneseg.plugin.work_shelf import WorkShelf
 
 if TYPE_CHECKING:
     from napari_oneseg.autosave import Found
@@ -24,34 +25,13 @@ if TYPE_CHECKING:
     from napari_oneseg.plugin.asking import Asking
     from napari_oneseg.plugin.autosaving import Autosaver
     from napari_oneseg.plugin.controller import Controller
-    from napari_oneseg.plugin.layer_grid import Matrix
     from napari_oneseg.plugin.painting import Painter
     from napari_oneseg.plugin.panels.picture_list import PictureList
     from napari_oneseg.plugin.scan_layer import OpenScan
     from napari_oneseg.plugin.viewer_link import ViewerLink
     from napari_oneseg.session_file import SavedSession
-    from napari_oneseg.session_state import SessionState
-    from napari_oneseg.volume import LabelArray, Volume
 
 __all__ = ["Opener"]
-
-
-@dataclass(frozen=True, eq=False)
-class _Left:
-    """Work on a scan that is not open just now."""
-
-    saved: SavedSession
-    volume: Volume
-    """The scan with the slices of the plane that it was left in."""
-    extras: Mapping[str, Any]
-    grid: tuple[Matrix, Any]
-    """The way from the layer's voxels to napari's world, and its array, as they were then."""
-    index: int
-    """The slice that was shown."""
-    planes: Mapping[int, SessionState]
-    """What was made in other planes, when those were left."""
-    others: LabelArray | None
-    """Labels that were painted in other planes, in the order of this plane's slices."""
 
 
 class Opener(QObject):
@@ -82,13 +62,10 @@ class Opener(QObject):
         self._layer: Image | None = None
         self._axis: int | None = None
         self._reading: Job | None = None
-        self._left: dict[int, _Left] = {}
+        self._shelf = WorkShelf()
         self._axes: dict[int, int | None] = {}
         self._paths: weakref.WeakKeyDictionary[Layer, Path] = weakref.WeakKeyDictionary()
         self._painted_on: weakref.WeakKeyDictionary[Layer, weakref.ref[Labels]] = weakref.WeakKeyDictionary()
-        self._array: Any = None
-        self._planes: Mapping[int, SessionState] = {}
-        self._index: int | None = None
         self._fitted: tuple[int, int] | None = None
         self._resuming = self._removing = False
         self.decide: Callable[[Found], bool | None] = lambda _: None
@@ -296,9 +273,7 @@ class Opener(QObject):
         if layer is not None and labels is not None:
             self._painted_on[layer] = weakref.ref(labels)
         if saved is not None and opened is not None and layer is not None:
-            grid = opened.scan.record.in_viewer, self._array
-            kept = saved, opened.session.volume, self._controller.extras(), grid, self._controller.current
-            self._left[id(layer)] = _Left(*kept, self._planes, self._controller.propagator.others)
+            self._shelf.put(layer, opened, saved, self._controller.extras(), self._controller.current)
         if layer is not None:
             self.left.emit(layer, saved)
         self._painter.release()
@@ -307,37 +282,15 @@ class Opener(QObject):
 
     def _open(self, snapshot: LayerSnapshot) -> None:
         assert self._layer is not None
-        left = self._left.get(id(self._layer))
-        if left is not None and tuple(snapshot.data.shape[-3:]) != left.volume.array.shape:
-            del self._left[id(self._layer)]
-            left = None
-            self.said.emit(
-                f"'{snapshot.name}' has other voxels than before; the work on it is kept for the scan as it was.",
-                "warning",
-            )
-        self._array, self._planes, self._resuming = self._layer.data, {}, left is not None
-        if left is None:
-            self._index = None
+        kept = self._shelf.take(self._layer, snapshot, self._axis)
+        self._resuming = kept is not None
+        if kept is None:
+            if self._shelf.complaint:
+                self.said.emit(self._shelf.complaint, "warning")
             self._controller.open(snapshot, self._axis)
-            return
-        self._axis = left.volume.axis if self._axis is None else self._axis
-        self._index = left.index if self._axis == left.volume.axis else None
-        self._planes = left.planes
-        kept, others = left.saved, left.others
-        if not (same_place(snapshot.world, left.grid[0]) and self._array is left.grid[1]):
-            kept = replace(kept, state=kept.state.out_of_date())
-        if self._axis != left.volume.axis:
-            kept, others = self._turned(left, kept, self._axis)
-        self._controller.open(snapshot, self._axis, kept, left.extras, others)
-
-    def _turned(self, left: _Left, kept: SavedSession, axis: int) -> tuple[SavedSession, LabelArray]:
-        """Return what was made in the plane that is left, for another one."""
-        from napari_oneseg.plugin.plane_change import turned
-        from napari_oneseg.session_state import SessionState
-
-        self._planes = {**left.planes, left.volume.axis: kept.state}
-        state, others = turned(kept.state, left.volume, left.others, axis, left.planes.get(axis, SessionState()))
-        return replace(kept, state=state), others
+        else:
+            self._axis = kept.axis
+            self._controller.open(snapshot, kept.axis, kept.saved, kept.extras, kept.others)
 
     def _opened(self) -> None:
         opened, layer, scene = self._controller.opened_scan, self._layer, self._link.scene
@@ -359,8 +312,8 @@ class Opener(QObject):
         best = self._controller.target.best
         if best and not opened.session.annotation.slices:
             self._link.go_to(best[0].index)
-        elif self._index is not None:
-            self._link.go_to(self._index)
+        elif self._shelf.index is not None:
+            self._link.go_to(self._shelf.index)
         self.changed.emit()
 
     def _tie(self, layer: Image) -> None:
@@ -382,7 +335,7 @@ class Opener(QObject):
             world = describe_layer(layer).world
         except InputError:
             return False
-        return layer.data is self._array and same_place(world, scan.record.in_viewer)
+        return layer.data is self._shelf.array and same_place(world, scan.record.in_viewer)
 
     # Earlier work --------------------------------------------------------------------------------------------------
 
@@ -424,8 +377,7 @@ class Opener(QObject):
             self._controller.close()
             self._link.scene.show(None)
             self.said.emit("The scan was removed; the work on it is kept, and offered when you open it again.", "info")
-        present = set(map(id, layers))
-        self._left = {key: left for key, left in self._left.items() if key in present}
+        self._shelf.clear_but(layers)
         if self._layer is None and self._reading is None and not self._removing:
             self.open_what_is_there()
         self.changed.emit()

@@ -157,8 +157,8 @@ class Painter(QObject):
         differences = self._differences(layer)
         if differences:
             self.said.emit(
-                f"'{layer.name}' is not on the scan's grid: {'; '.join(differences)}. Open the scan that it was drawn on, "
-                "or resample it to this one with nearest-neighbour interpolation.",
+                f"'{layer.name}' is not on the scan's grid: {'; '.join(differences)}. Open the scan that it was drawn "
+                "on, or resample it to this one with nearest-neighbour interpolation.",
                 "warning",
             )
             return

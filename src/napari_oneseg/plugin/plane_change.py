@@ -8,7 +8,7 @@ sets out again where it still stands.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from napari_oneseg.propagation.propagate import LabelledSlice
     from napari_oneseg.session_state import SessionState
     from napari_oneseg.volume import LabelArray, Volume
+
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 __all__ = ["seen_in_plane", "strokes", "turned", "with_strokes"]
 
@@ -44,11 +46,12 @@ def turned(
     from napari_oneseg.session_result import present_result
 
     result = present_result(state, volume)
-    labels, confidence, painted = (
-        np.moveaxis(np.moveaxis(array, 0, volume.axis), axis, 0)
-        for array in (result.labels, result.confidence, strokes(state, result.labels, others))
-    )
-    return seen_in_plane(labels, confidence, earlier), painted
+    painted = strokes(state, result.labels, others)
+
+    def turn(array: NDArray[Scalar]) -> NDArray[Scalar]:
+        return np.moveaxis(np.moveaxis(array, 0, volume.axis), axis, 0)
+
+    return seen_in_plane(turn(result.labels), turn(result.confidence), earlier), turn(painted)
 
 
 def seen_in_plane(labels: LabelArray, confidence: NDArray[np.float16], earlier: SessionState) -> SessionState:

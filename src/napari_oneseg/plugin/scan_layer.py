@@ -17,7 +17,6 @@ from napari_oneseg.image_formats import known_ending
 from napari_oneseg.orientation import Orientation, reorient, shown
 from napari_oneseg.plugin.layer_grid import (
     Matrix,
-    coarse_to_fine,
     display_kwargs,
     is_tilted,
     on_file_grid,
@@ -30,8 +29,9 @@ from napari_oneseg.plugin.layer_grid import (
     volume_in,
     world_frame,
 )
-from napari_oneseg.plugin.ome_zarr import UnscaledZarr, unscaled_zarr, zarr_spacing
-from napari_oneseg.plugin.tiff import tiff_spacing, unscaled_tiff
+from napari_oneseg.plugin.measured import measured_frame
+from napari_oneseg.plugin.ome_zarr import UnscaledZarr, unscaled_zarr
+from napari_oneseg.plugin.tiff import unscaled_tiff
 from napari_oneseg.volume import Volume
 from napari_oneseg.windows import default_window
 
@@ -62,8 +62,8 @@ MAX_BYTES = 2 << 30
 """Largest scan that is loaded: 1024 slices of 1024 x 1024 16-bit values. Floats count with four bytes each."""
 
 MOVED = (
-    "This layer was moved, scaled, cropped or resampled since it was read, or made from a scan by another program: labels "
-    "lie on its grid as it is now."
+    "This layer was moved, scaled, cropped or resampled since it was read, or was made from a scan by another plugin: "
+    "labels lie on its grid as it is now."
 )
 
 TILTED = (
@@ -331,7 +331,7 @@ def open_snapshot(snapshot: LayerSnapshot) -> OpenScan:
     if snapshot.record is not None:
         source, orientation = _recorded(snapshot.record, array)
         return _opened(snapshot, source, orientation)
-    frame, note = _measured(snapshot, array.shape)
+    frame, note = measured_frame(snapshot, array.shape)
     snapshot = replace(snapshot, frame=frame, note=" ".join(filter(None, (snapshot.note, note))))
     own = volume_in(array, snapshot.frame)
     found = on_file_grid(array, snapshot.frame, snapshot.path) if snapshot.path else None
@@ -359,22 +359,6 @@ def _recorded(record: ScanRecord, array: NDArray[np.generic]) -> tuple[Volume, O
     if array.__array_interface__ == kept.__array_interface__:
         return record.source, record.orientation
     return replace(record.source, array=record.orientation.to_source(array)), record.orientation
-
-
-def _measured(snapshot: LayerSnapshot, shape: tuple[int, ...]) -> tuple[Matrix, str]:
-    """Return the frame with the voxel size that napari has not looked for in the file, and what is to be said."""
-    kind, spacing, finest = "", None, shape
-    if snapshot.tiff is not None:
-        kind, spacing = "TIFF file", tiff_spacing(snapshot.tiff, shape)
-    elif snapshot.ome_zarr is not None:
-        kind, spacing, finest = "OME-Zarr folder", zarr_spacing(snapshot.ome_zarr), snapshot.ome_zarr.shape[-3:]
-    if spacing is None:
-        return snapshot.frame, ""
-    told = " x ".join(f"{side:.4g}" for side in spacing)
-    # The size is that of the finest voxels, and what was loaded may be coarser.
-    to_finest = coarse_to_fine(np.divide(finest, shape))
-    sized = snapshot.frame @ np.linalg.inv(to_finest) @ np.diag([*spacing, 1.0]) @ to_finest
-    return sized, f"The voxel size is taken from the {kind}: {told} mm (z, y, x)."
 
 
 def _level(layer: Image | Labels) -> tuple[Any, NDArray[np.float64], str]:

@@ -247,7 +247,7 @@ class ScanScene(QObject):
     # Events --------------------------------------------------------------------------------------------------------
 
     def _inserted(self, event: Any) -> None:
-        """A layer that appears on the open scan, and says nothing of its place, was derived from it."""
+        """Have a layer that appears on the open scan, and says nothing of its place, remember that it is its."""
         layer, image, scan = event.value, self.image, self._scan
         if image is None or layer is image or not (may_be_scan(layer) or isinstance(layer, Labels)):
             return
@@ -270,13 +270,11 @@ class ScanScene(QObject):
             self.select()
 
     def _watch(self, image: Image | None) -> None:
-        for layer, connect in ((self.image, False), (image, True)):
-            for name in _PLACING if layer is not None else ():
-                event = getattr(layer.events, name)
-                if connect:
-                    event.connect(self._placed)
-                else:
-                    event.disconnect(self._placed)
+        for name in _PLACING:
+            if self.image is not None:
+                getattr(self.image.events, name).disconnect(self._placed)
+            if image is not None:
+                getattr(image.events, name).connect(self._placed)
 
     def _placed(self, _event: Any = None) -> None:
         self._placing.start()
