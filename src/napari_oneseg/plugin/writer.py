@@ -71,9 +71,9 @@ def _beneath(layer: Labels, layers: Sequence[Layer]) -> ScanRecord | None:
     scans = [scan for scan in layers if may_be_scan(scan) and is_placed(scan)]
     if found is None and scans and not is_placed(layer):
         raise InputError(
-            f"'{layer.name}' lies beside {' and '.join(repr(scan.name) for scan in scans)}, so its place in the patient "
-            "is not known: move it onto the scan that it belongs to, or take the scans out of the viewer to save it as if "
-            "its place in napari were that in the patient."
+            f"'{layer.name}' lies beside {' and '.join(repr(scan.name) for scan in scans)}, so its place in the "
+            "patient is not known: move it onto the scan that it belongs to, or take the scans out of the viewer to "
+            "save it as if its place in napari were that in the patient."
         )
     return found
 
