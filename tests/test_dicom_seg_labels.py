@@ -17,8 +17,9 @@ from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 from napari_oneseg.dicom_seg import write_dicom_seg
 from napari_oneseg.dicom_seg_images import find_images
 from napari_oneseg.errors import AnnotationError, InputError
+from napari_oneseg.file_order import reorient
 from napari_oneseg.io import read_labels, read_volume, write_image
-from napari_oneseg.orientation import Orientation, reorient
+from napari_oneseg.orientation import Orientation
 from napari_oneseg.volume import Volume
 from tests.dicom_files import enhanced, save
 from tests.test_dicom_seg import ROOT, STRAIGHT, labels_on, series, turned
@@ -75,7 +76,7 @@ def test_what_this_program_writes(tmp_path: Path, axes: NDArray[np.float64], col
 )
 def test_whatever_the_order_of_the_scans_axes(tmp_path: Path, way: Orientation) -> None:
     volume, labels, path = segmented(series(tmp_path / "ct", turned()))
-    np.testing.assert_array_equal(read_labels(path, reorient(volume, way)), way.to_shown(labels))
+    np.testing.assert_array_equal(read_labels(path, reorient(volume, way)), way.apply(labels))
 
 
 def test_a_scan_that_was_converted(tmp_path: Path) -> None:

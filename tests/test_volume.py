@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from napari_oneseg.errors import AnnotationError, InputError
-from napari_oneseg.orientation import shown
+from napari_oneseg.file_order import in_file_order
 from napari_oneseg.volume import Annotation, Volume, label_dtype, through_plane_axis
 
 
@@ -61,7 +61,7 @@ def test_the_smallest_label_type(largest: int, dtype: str) -> None:
 
 def test_padding_goes_where_the_scan_goes() -> None:
     volume = Volume(grey_values(), direction=np.diag([-1.0, 1.0, 1.0]), padding=(-2000.0, -1024.0))
-    assert shown(volume)[0].padding == (-2000, -1024)
+    assert in_file_order(volume).padding == (-2000, -1024)
     assert replace(volume, slice_axis=2).padding == (-2000, -1024)
     assert Volume(grey_values()).padding is None
 

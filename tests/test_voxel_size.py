@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from napari_oneseg.errors import AnnotationError, InputError
+from napari_oneseg.file_order import in_file_order
 from napari_oneseg.io import read_labels, read_volume, read_volume_with_remarks, write_labels
-from napari_oneseg.orientation import shown
 from napari_oneseg.volume import Volume
 
 SHAPE = (5, 6, 7)
@@ -103,7 +103,7 @@ def silent(path: Path, **given: Any) -> Volume:
 def test_what_is_assumed_is_told(tmp_path: Path, name: str) -> None:
     scan, remarks = read_volume_with_remarks(UNKNOWN[name](tmp_path / name))
     assert not scan.spacing_known
-    assert not shown(scan)[0].spacing_known
+    assert not in_file_order(scan).spacing_known
     np.testing.assert_array_equal(scan.array, ARRAY)
     assert scan.spacing[0] == 1.0
     (remark,) = remarks

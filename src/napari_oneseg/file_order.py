@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-
 from napari_oneseg.orientation import Grid, Orientation
 from napari_oneseg.volume import Volume
 
@@ -22,7 +20,7 @@ FILE_ORIGIN = "file_origin"
 
 def reorient(volume: Volume, way: Orientation) -> Volume:
     """Turn a scan in a given way; its array becomes a view, its slices stay the slices, its file stays its file."""
-    return _on(volume, _grid(volume).turned(way), way)
+    return _on(volume, volume.grid.turned(way), way)
 
 
 def in_file_order(volume: Volume) -> Volume:
@@ -32,15 +30,11 @@ def in_file_order(volume: Volume) -> Volume:
 
 def file_grid(volume: Volume) -> Grid:
     """Return the grid of a scan's file, to the last bit."""
-    grid = _grid(volume).turned(volume.to_file)
+    grid = volume.grid.turned(volume.to_file)
     if FILE_ORIGIN not in volume.header:
         return grid
     x, y, z = map(float, volume.header[FILE_ORIGIN].split())
     return replace(grid, origin=(x, y, z))
-
-
-def _grid(volume: Volume) -> Grid:
-    return Grid(volume.array.shape, volume.spacing, volume.origin, np.asarray(volume.direction, dtype=float))
 
 
 def _on(volume: Volume, grid: Grid, way: Orientation) -> Volume:

@@ -47,11 +47,6 @@ __all__ = [
     "write_labels",
 ]
 
-# Two grids are the same within what programs lose when they store them in single precision or as short decimal numbers.
-_SPACING_TOLERANCE = 1e-4  # share of the spacing
-_ORIGIN_TOLERANCE = 1e-2  # share of the smallest spacing
-_DIRECTION_TOLERANCE = 1e-3  # of each component of the unit vectors
-
 
 def read_volume(
     path: str | Path,
@@ -317,22 +312,7 @@ def _grid(image: sitk.Image) -> Grid:
 
 def _differences(image: sitk.Image, wanted: Grid) -> list[str]:
     """Say in what an image's grid differs from another, with both values; an empty list if they are the same."""
-    grid = _grid(image)
-    found = []
-    if grid.shape != wanted.shape:
-        found.append(f"shape {_numbers(grid.shape)} instead of {_numbers(wanted.shape)} (z, y, x)")
-    if (np.abs(np.subtract(grid.spacing, wanted.spacing)) > np.multiply(_SPACING_TOLERANCE, wanted.spacing)).any():
-        found.append(f"spacing {_numbers(grid.spacing)} instead of {_numbers(wanted.spacing)} mm (z, y, x)")
-    if np.abs(np.subtract(grid.origin, wanted.origin)).max() > _ORIGIN_TOLERANCE * min(wanted.spacing):
-        found.append(f"origin {_numbers(grid.origin)} instead of {_numbers(wanted.origin)} mm")
-    if np.abs(grid.direction - wanted.direction).max() > _DIRECTION_TOLERANCE:
-        axes, others = grid.direction.T.ravel(), wanted.direction.T.ravel()
-        found.append(f"axes {_numbers(axes)} instead of {_numbers(others)} (z, y, x)")
-    return found
-
-
-def _numbers(values: Any) -> str:
-    return "(" + ", ".join(f"{value + 0.0:.6g}" for value in values) + ")"
+    return _grid(image).differences(wanted)
 
 
 def _write(path: Path, array: NDArray[Any], volume: Volume, entries: Mapping[str, str] = MappingProxyType({})) -> None:

@@ -5,6 +5,7 @@ Every array that is turned is a view of the other; nothing is interpolated.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -18,6 +19,11 @@ Triple = tuple[float, float, float]
 
 # Rows of Volume.direction, (x to the left, y to the back, z to the head), that axes 0, 1 and 2 follow in patient order.
 _PATIENT_AXES = (2, 1, 0)
+
+# Two grids are the same within what programs lose when they store them in single precision or as short decimal numbers.
+_SPACING_TOLERANCE = 1e-4  # share of the spacing
+_ORIGIN_TOLERANCE = 1e-2  # share of the smallest spacing
+_DIRECTION_TOLERANCE = 1e-3  # of each component of the unit vectors
 
 
 @dataclass(frozen=True)
@@ -93,6 +99,26 @@ class Grid:
     origin: Triple
     direction: NDArray[np.float64]
 
+    def differences(self, wanted: Grid) -> list[str]:
+        """Say in what this grid differs from another, with both values.
+
+        Returns
+        -------
+        One entry for each part that differs. An empty list where the grids are the same: spacing within 0.01 %, origin
+        within 1 % of the smallest voxel side, components of the axes' directions within 0.001.
+        """
+        found = []
+        if self.shape != wanted.shape:
+            found.append(f"shape {_numbers(self.shape)} instead of {_numbers(wanted.shape)} (z, y, x)")
+        if (np.abs(np.subtract(self.spacing, wanted.spacing)) > np.multiply(_SPACING_TOLERANCE, wanted.spacing)).any():
+            found.append(f"spacing {_numbers(self.spacing)} instead of {_numbers(wanted.spacing)} mm (z, y, x)")
+        if np.abs(np.subtract(self.origin, wanted.origin)).max() > _ORIGIN_TOLERANCE * min(wanted.spacing):
+            found.append(f"origin {_numbers(self.origin)} instead of {_numbers(wanted.origin)} mm")
+        if np.abs(self.direction - wanted.direction).max() > _DIRECTION_TOLERANCE:
+            axes, others = self.direction.T.ravel(), wanted.direction.T.ravel()
+            found.append(f"axes {_numbers(axes)} instead of {_numbers(others)} (z, y, x)")
+        return found
+
     def turned(self, way: Orientation) -> Grid:
         """Return the grid of an array that was turned: every voxel keeps its position in space."""
         first, second, third = (float(self.spacing[axis]) for axis in way.axes)
@@ -104,3 +130,7 @@ class Grid:
         x, y, z = (float(part) for part in place)
         shape = tuple(self.shape[axis] for axis in way.axes)
         return Grid(shape, (first, second, third), (x, y, z), columns * np.where(way.flips, -1.0, 1.0))
+
+
+def _numbers(values: Iterable[float]) -> str:
+    return "(" + ", ".join(f"{value + 0.0:.6g}" for value in values) + ")"

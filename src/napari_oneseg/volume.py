@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_oneseg.errors import AnnotationError, InputError
-from napari_oneseg.orientation import Orientation
+from napari_oneseg.orientation import Grid, Orientation
 
 __all__ = ["Annotation", "Volume", "label_dtype", "painted_image", "through_plane_axis"]
 
@@ -149,6 +149,11 @@ class Volume:
     def voxel_ml(self) -> float:
         """Volume of one voxel in mL."""
         return float(np.prod(self.spacing)) / 1000.0
+
+    @property
+    def grid(self) -> Grid:
+        """Where the voxels lie."""
+        return Grid(self.array.shape, self.spacing, self.origin, np.asarray(self.direction, dtype=float))
 
     def to_slices(self, array: NDArray[Scalar]) -> NDArray[Scalar]:
         """Bring an array on this scan's grid, (z, y, x), into slice order: a view."""

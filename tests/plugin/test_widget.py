@@ -213,17 +213,30 @@ def test_switching_scans_and_back_keeps_both(desk: Desk) -> None:
     assert sorted(names) == ["one labels", "two labels"]
 
 
-def test_another_axis_has_work_of_its_own(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_made_in_one_plane_is_there_in_another_on_the_one_labels_layer(desk: Desk) -> None:
     desk.add_scan()
     desk.paint(4)
+    axial, layer = desk.layer.data.copy(), desk.layer
     desk.widget.opener.change_axis(1)
     desk.settle()
-    assert not desk.layer.data.any()
+    assert desk.layer is layer
+    np.testing.assert_array_equal(desk.layer.data, axial)
     assert tuple(desk.viewer.dims.order) == (1, 0, 2)
+    desk.paint(7, label=2, centre=(16, 30))
+    desk.layer.data[2:6, 3, 5:9] = 2
+    desk.widget.painter.compare()
+    both = desk.layer.data.copy()
     desk.widget.opener.change_axis(0)
     desk.settle()
-    assert desk.shown == [4]
+    assert desk.layer is layer
+    assert desk.viewer.layers.selection.active is layer
+    np.testing.assert_array_equal(desk.layer.data, both)
+    assert desk.agrees
     assert tuple(desk.viewer.dims.order) == (0, 1, 2)
+    assert [one for one in desk.viewer.layers if isinstance(one, Labels)] == [layer]
+    state = desk.widget.controller.state
+    assert state is not None
+    assert list(state.painted) == [4], "from here labels set out; those of the other plane are shown and exported"
 
 
 def test_an_existing_layer_is_adopted_with_what_is_on_it(desk: Desk) -> None:

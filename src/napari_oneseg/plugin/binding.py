@@ -16,6 +16,8 @@ import numpy as np
 from qtpy.QtCore import QObject, Qt, QTimer, Signal
 from qtpy.QtWidgets import QApplication
 
+from napari_oneseg.volume import label_dtype
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -23,9 +25,16 @@ if TYPE_CHECKING:
 
     from napari_oneseg.volume import LabelArray
 
-__all__ = ["LabelsBinding"]
+__all__ = ["LabelsBinding", "make_room"]
 
 _FLUSH_MS = 60
+
+
+def make_room(layer: Labels, largest: int) -> None:
+    """Give a layer's array a type that holds a label: written into a smaller one it would become another label."""
+    dtype = layer.data.dtype
+    if largest > np.iinfo(dtype).max:
+        layer.data = layer.data.astype(np.promote_types(dtype, label_dtype(largest)))
 
 
 class LabelsBinding(QObject):
@@ -192,6 +201,8 @@ class LabelsBinding(QObject):
         if self.stroke_is_open and not force:
             return
         self._take_later()
+        with self._quietly():
+            make_room(self.layer, max(int(image.max(initial=0)) for image in self._waiting.values()))
         slices = np.moveaxis(self.layer.data, self.axis, 0)
         for index, image in self._waiting.items():
             slices[index] = image

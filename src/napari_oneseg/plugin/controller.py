@@ -140,6 +140,7 @@ class Controller(QObject):
         axis: int | None = None,
         kept: SavedSession | None = None,
         extras: Mapping[str, Any] | None = None,
+        others: LabelArray | None = None,
     ) -> None:
         """Open what a layer shows; the scan that was open is closed.
 
@@ -151,11 +152,14 @@ class Controller(QObject):
             The axis of the slices.
         kept, extras
             What was made on it before, with label names, colours and range, as :meth:`extras` gave them.
+        others
+            Labels that were painted in other planes, in the order of this plane's slices, (n, rows, columns).
         """
         self.close()
 
         def done(opened: OpenedScan) -> None:
             self._reset(opened)
+            self.propagator.others = others
             self._take_extras(extras or {})
             self.unsaved = kept is not None
             if kept is not None:

@@ -11,7 +11,7 @@ from qtpy.QtCore import QObject, Signal
 from napari_oneseg.colours import colour_of
 from napari_oneseg.plugin.view_model import Colour
 
-__all__ = ["LabelBook", "LabelStyle"]
+__all__ = ["LARGEST_LABEL", "LabelBook", "LabelStyle"]
 
 LARGEST_LABEL = 255
 """Labels that the widget makes; others come with layers that were made elsewhere."""

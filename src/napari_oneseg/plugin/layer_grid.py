@@ -6,7 +6,7 @@ than that, or where the file is still there, that is used, so that labels land o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import permutations, product
 from pathlib import Path
@@ -30,7 +30,10 @@ __all__ = [
     "on_file_grid",
     "patient_frame",
     "readable_path",
+    "same_place",
+    "scan_frame",
     "straight_kwargs",
+    "straight_world",
     "volume_in",
     "world_frame",
 ]
@@ -42,6 +45,7 @@ _REVERSED = np.eye(4)[[2, 1, 0, 3]]
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _SAME_SPACING = 1e-3  # share of the spacing
 _STRAIGHT = 1e-3  # of each component of the axes' unit vectors
+_SAME_PLACE = 1e-4, 1e-2  # shares of the voxel: of its sides, and of where the first one lies
 _SAME_VALUE = 1e-5  # of the largest grey value: readers scale in single or double precision
 _SPARSE = (slice(None, None, 5),) * 3
 
@@ -52,6 +56,27 @@ def straight_kwargs(spacing: tuple[float, float, float]) -> dict[str, Any]:
     napari paints beside the mouse on tilted layers, so origin and direction are kept in the metadata only.
     """
     return {"scale": spacing, "units": ("mm", "mm", "mm"), "axis_labels": ("z", "y", "x")}
+
+
+def straight_world(spacing: Sequence[float]) -> Matrix:
+    """Return the way from voxels to napari's world of a layer that :func:`straight_kwargs` has placed."""
+    return np.diag([*spacing, 1.0])
+
+
+def scan_frame(volume: Volume) -> Matrix:
+    """Return the way from the voxels of a scan to the patient."""
+    frame = np.eye(4)
+    frame[:3, :3] = np.asarray(volume.direction) * np.asarray(volume.spacing)
+    frame[:3, 3] = volume.origin
+    return frame
+
+
+def same_place(one: Matrix, other: Matrix) -> bool:
+    """Whether two ways from voxels to mm lead to the same grid, but for what programs lose when they store numbers."""
+    sides, first = _SAME_PLACE
+    lengths = _lengths(other)
+    linear = np.abs(one - other)[:3, :3] <= sides * lengths
+    return bool(linear.all() and (np.abs(one - other)[:3, 3] <= first * lengths.min()).all())
 
 
 def display_kwargs(layer: Layer, factors: NDArray[np.float64]) -> dict[str, Any]:
@@ -103,9 +128,8 @@ def patient_frame(world: Matrix, metadata: Mapping[str, Any]) -> Matrix:
     kept = np.asarray(metadata.get("affine"))
     if "coordinate_system" in metadata and kept.shape == (4, 4):
         frame: Matrix = _RAS_TO_LPS @ kept.astype(float) @ _REVERSED
-        # Unless the layer was scaled since.
-        if np.allclose(_lengths(frame), _lengths(world), rtol=_SAME_SPACING, atol=0):
-            return frame
+        # The layer may have been scaled since.
+        return frame @ np.diag([*(_lengths(world) / _lengths(frame)), 1.0])
     return _REVERSED @ world
 
 
@@ -150,7 +174,7 @@ def on_file_grid(array: NDArray[np.generic], frame: Matrix, path: Path) -> Volum
     Returns
     -------
     The scan in the order of the layer's array, with the way to the file's; None if the file cannot be read or does not
-    hold these voxels.
+    hold these voxels, or the layer was given another voxel size than the file's.
     """
     from napari_oneseg.io import read_volume
 
@@ -160,10 +184,18 @@ def on_file_grid(array: NDArray[np.generic], frame: Matrix, path: Path) -> Volum
         return None
     for orientation in _most_likely_first(np.asarray(file.direction), frame):
         turned = orientation.apply(file.array)
+        if not _sized_like(frame, np.take(file.spacing, orientation.axes)):
+            continue
         if turned.shape == array.shape and _same(turned[_SPARSE], array[_SPARSE]) and _same(turned, array):
             # The layer's own array, so that the scan is not held twice.
             return replace(reorient(file, orientation), array=array)
     return None
+
+
+def _sized_like(frame: Matrix, spacing: NDArray[np.float64]) -> bool:
+    """Whether a layer has voxels of a size, or none of its own: other readers leave out what they do not know."""
+    lengths = _lengths(frame)
+    return bool(np.allclose(lengths, spacing, rtol=_SAME_SPACING, atol=0) or np.allclose(lengths, 1.0))
 
 
 def _most_likely_first(direction: NDArray[np.float64], frame: Matrix) -> Iterator[Orientation]:

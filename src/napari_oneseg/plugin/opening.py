@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +12,12 @@ from napari.layers import Image, Labels, Layer
 from qtpy.QtCore import QObject, Signal
 
 from napari_oneseg.errors import InputError
+from napari_oneseg.plugin.beneath import record_beneath
 from napari_oneseg.plugin.engine import Engine, Job, Report
+from napari_oneseg.plugin.layer_grid import same_place
 from napari_oneseg.plugin.scan_layer import LayerSnapshot, describe_layer
 from napari_oneseg.plugin.view_model import Choice, StepState
+from napari_oneseg.plugin.work_shelf import WorkShelf
 
 if TYPE_CHECKING:
     from napari_oneseg.autosave import Found
@@ -24,19 +27,11 @@ if TYPE_CHECKING:
     from napari_oneseg.plugin.controller import Controller
     from napari_oneseg.plugin.painting import Painter
     from napari_oneseg.plugin.panels.picture_list import PictureList
+    from napari_oneseg.plugin.scan_layer import OpenScan
     from napari_oneseg.plugin.viewer_link import ViewerLink
     from napari_oneseg.session_file import SavedSession
 
 __all__ = ["Opener"]
-
-
-@dataclass(frozen=True, eq=False)
-class _Left:
-    """Work on a scan that is not open just now."""
-
-    saved: SavedSession
-    extras: Mapping[str, Any]
-    labels: weakref.ref[Labels] | None
 
 
 class Opener(QObject):
@@ -44,6 +39,8 @@ class Opener(QObject):
 
     said = Signal(str, str)
     changed = Signal()
+    followed = Signal()
+    """The user has selected a layer of another scan, and that one is opened."""
     left = Signal(object, object)
     """A scan is being left: its layer, and the work on it, None where nothing was made."""
     not_opened = Signal(str)
@@ -65,10 +62,11 @@ class Opener(QObject):
         self._layer: Image | None = None
         self._axis: int | None = None
         self._reading: Job | None = None
-        self._left: dict[tuple[int, int], _Left] = {}
+        self._shelf = WorkShelf()
         self._axes: dict[int, int | None] = {}
         self._paths: weakref.WeakKeyDictionary[Layer, Path] = weakref.WeakKeyDictionary()
-        self._labels: Labels | None = None
+        self._painted_on: weakref.WeakKeyDictionary[Layer, weakref.ref[Labels]] = weakref.WeakKeyDictionary()
+        self._fitted: tuple[int, int] | None = None
         self._resuming = self._removing = False
         self.decide: Callable[[Found], bool | None] = lambda _: None
         """Whether earlier work that was found is taken up or left alone; None to ask the user."""
@@ -79,6 +77,9 @@ class Opener(QObject):
         controller.opened.connect(self._opened)
         controller.not_opened.connect(self.not_opened)
         link.layers_changed.connect(self._layers_changed)
+        link.scene.chosen.connect(self._follow)
+        link.scene.selected.connect(self.changed)
+        link.scene.moved.connect(self._moved)
 
     @property
     def layer(self) -> Image | None:
@@ -166,7 +167,8 @@ class Opener(QObject):
             data, self.note = answer
             layer = Layer.create(*data)
             self._paths[layer] = path
-            self._link.viewer.add_layer(layer)
+            with self._link.scene.quietly():
+                self._link.viewer.add_layer(layer)
             self._reading = None
             self.open_layer(layer, axis)
 
@@ -191,7 +193,7 @@ class Opener(QObject):
     def open_layer(self, layer: Image, axis: int | None = None) -> None:
         """Open a layer; work on the scan that was open is kept."""
         try:
-            snapshot = describe_layer(layer)
+            snapshot = describe_layer(layer, record_beneath(layer, self._link.viewer.layers))
         except InputError as error:
             self.said.emit(str(error), "error")
             self.not_opened.emit(str(error))
@@ -199,7 +201,29 @@ class Opener(QObject):
         self._leave()
         self._layer = layer
         self._axis = axis if axis is not None else self._axes.get(id(layer))
+        scene = self._link.scene
+        is_new = layer is not scene.image
+        scene.show(layer)
+        scene.select()
+        if is_new:
+            self._fitted = None
+            scene.fit()
         self._open(replace(snapshot, path=self._paths.get(layer, snapshot.path)))
+
+    def _follow(self, layer: Image) -> None:
+        """Open the scan that a layer belongs to which the user has selected."""
+        if layer is not self._layer:
+            self.followed.emit()
+            self.open_layer(layer)
+
+    def _moved(self) -> None:
+        """Open the scan anew where its layer was moved or scaled, or shows other voxels, since it was read."""
+        opened, layer = self._controller.opened_scan, self._layer
+        if opened is None or layer is None or layer not in self._link.viewer.layers or self._shows(layer, opened.scan):
+            return  # one that is being opened is looked at once it is
+        if not opened.session.has_work:
+            self._axes.pop(id(layer), None)
+        self.open_layer(layer)
 
     def change_axis(self, axis: object) -> None:
         """Paint in another plane; work in this one is kept."""
@@ -208,6 +232,7 @@ class Opener(QObject):
             return
         if axis != opened.session.volume.axis:
             self._axes[id(self._layer)] = axis
+            self._painter.compare()
             self.open_layer(self._layer, axis)
 
     def change_device(self, device: object) -> None:
@@ -226,10 +251,11 @@ class Opener(QObject):
         self._leave()
         self._layer, self._axis = None, None
         self._controller.close()
+        self._link.scene.show(None)
         self._removing = True
         shown = self._link.viewer.layers
         # At once: napari tidies all memory after each removal, which takes a quarter of a second.
-        with shown.batched_update():
+        with self._link.scene.quietly(), shown.batched_update():
             for layer in layers:
                 if layer in shown:
                     shown.remove(layer)
@@ -240,49 +266,76 @@ class Opener(QObject):
     def _leave(self) -> None:
         """Keep the work on the open scan, and let go of it."""
         self._asking.withdraw()
-        saved, opened = self._saver.snapshot(), self._controller.opened_scan
+        saved, opened, layer = self._saver.snapshot(), self._controller.opened_scan, self._layer
         labels = self._painter.layer
         self._painter.compare()
         saved = self._saver.snapshot() or saved
-        if saved is not None and opened is not None and self._layer is not None:
-            kept = weakref.ref(labels) if labels is not None else None
-            self._left[id(self._layer), opened.session.volume.axis] = _Left(saved, self._controller.extras(), kept)
-        if self._layer is not None:
-            self.left.emit(self._layer, saved)
+        if layer is not None and labels is not None:
+            self._painted_on[layer] = weakref.ref(labels)
+        if saved is not None and opened is not None and layer is not None:
+            self._shelf.put(layer, opened, saved, self._controller.extras(), self._controller.current)
+        if layer is not None:
+            self.left.emit(layer, saved)
         self._painter.release()
         self._link.follow(None, None)
         self.window = ""
 
     def _open(self, snapshot: LayerSnapshot) -> None:
         assert self._layer is not None
-        left = None
-        if self._axis is not None:
-            left = self._left.get((id(self._layer), self._axis))
+        kept = self._shelf.take(self._layer, snapshot, self._axis)
+        self._resuming = kept is not None
+        if kept is None:
+            if self._shelf.complaint:
+                self.said.emit(self._shelf.complaint, "warning")
+            self._controller.open(snapshot, self._axis)
         else:
-            left = next((kept for (key, _), kept in self._left.items() if key == id(self._layer)), None)
-        self._labels = left.labels() if left and left.labels else None
-        self._resuming = left is not None
-        kept, extras = (left.saved, left.extras) if left else (None, {})
-        self._controller.open(snapshot, self._axis, kept, extras)
+            self._axis = kept.axis
+            self._controller.open(snapshot, kept.axis, kept.saved, kept.extras, kept.others)
 
     def _opened(self) -> None:
-        opened, layer = self._controller.opened_scan, self._layer
+        opened, layer, scene = self._controller.opened_scan, self._layer, self._link.scene
         if opened is None or layer is None:
+            return
+        if not self._shows(layer, opened.scan):  # it was moved while it was read
+            self._moved()
             return
         self._axis = opened.session.volume.axis
         self._axes[id(layer)] = self._axis
+        scene.show(layer, opened.scan)
         self._link.follow(layer, opened.scan)
-        made = None if self._resuming else self._painter.own_layer()
-        if made is not None:
-            self._painter.adopt(made)
-        else:
-            self._painter.attach(self._labels)
+        if self._fitted != (id(layer), self._axis):
+            self._fitted = id(layer), self._axis
+            scene.fit()
+        self._tie(layer)
         if not self._resuming:
             self._saver.find(opened.scan.shown.content_hash, self._found)
         best = self._controller.target.best
         if best and not opened.session.annotation.slices:
             self._link.go_to(best[0].index)
+        elif self._shelf.index is not None:
+            self._link.go_to(self._shelf.index)
         self.changed.emit()
+
+    def _tie(self, layer: Image) -> None:
+        """Tie the scan's labels layer to the session: the one it had, one that came with it, or a new one."""
+        before = self._painted_on.get(layer)
+        labels = None if before is None else before()
+        if labels is not None:
+            self._painter.rejoin(labels)
+            return
+        made = None if self._resuming else self._painter.own_layer()
+        if made is not None:
+            self._painter.adopt(made)
+        else:
+            self._painter.attach()
+
+    def _shows(self, layer: Image, scan: OpenScan) -> bool:
+        """Whether a layer still shows the voxels of a scan that was read from it, where they were."""
+        try:
+            world = describe_layer(layer).world
+        except InputError:
+            return False
+        return layer.data is self._shelf.array and same_place(world, scan.record.in_viewer)
 
     # Earlier work --------------------------------------------------------------------------------------------------
 
@@ -322,9 +375,9 @@ class Opener(QObject):
             self._leave()
             self._layer, self._axis = None, None
             self._controller.close()
+            self._link.scene.show(None)
             self.said.emit("The scan was removed; the work on it is kept, and offered when you open it again.", "info")
-        present = set(map(id, layers))
-        self._left = {key: left for key, left in self._left.items() if key[0] in present}
+        self._shelf.clear_but(layers)
         if self._layer is None and self._reading is None and not self._removing:
             self.open_what_is_there()
         self.changed.emit()

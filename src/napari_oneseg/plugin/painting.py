@@ -11,8 +11,11 @@ from napari.layers import Labels
 from qtpy.QtCore import QObject, Signal
 
 from napari_oneseg.colours import colour_of
-from napari_oneseg.plugin.binding import LabelsBinding
-from napari_oneseg.plugin.scan_layer import record_of
+from napari_oneseg.orientation import Grid
+from napari_oneseg.plugin.binding import LabelsBinding, make_room
+from napari_oneseg.plugin.label_book import LARGEST_LABEL
+from napari_oneseg.plugin.layer_grid import same_place, world_frame
+from napari_oneseg.plugin.scan_layer import describe_layer, labels_layer_kwargs, record_of
 from napari_oneseg.plugin.view_model import Choice
 from napari_oneseg.plugin.viewer_link import colormap
 
@@ -39,10 +42,12 @@ class Painter(QObject):
         self._binding: LabelsBinding | None = None
         self._used: weakref.WeakSet[Labels] = weakref.WeakSet()
         self._made: weakref.WeakSet[Labels] = weakref.WeakSet()
+        self._coloured: set[int] = set()
         self.keys: Mapping[str, Callable[[], None]] = {}
         """Keys that the layer gets, and what they do."""
         controller.slices_changed.connect(self._write)
         controller.book.styled.connect(self._style)
+        controller.changed.connect(self._colour)
         link.layers_changed.connect(self._layers_changed)
 
     @property
@@ -63,20 +68,46 @@ class Painter(QObject):
         scan, table = self._controller.scan, self._controller.table
         if scan is None or table is None:
             return
-        active = self._link.viewer.layers.selection.active
         if layer is None or layer not in self._link.label_layers():
-            layer = self._link.add_labels(f"{scan.name} labels")
+            with self._link.scene.quietly():
+                layer = self._link.add_labels(f"{scan.name} labels")
             self._made.add(layer)
-        # Before it is tied to the scan: else what is missing in it would be taken for erased.
+        self._fill(layer)
+        self._bind(layer)
+        self.start(go=False)
+
+    def rejoin(self, layer: Labels) -> None:
+        """Tie the layer to the open scan that was tied to it before; what was painted on it meanwhile counts."""
+        if layer not in self._link.label_layers():
+            self.attach()
+            return
+        self.release()
+        self._bind(layer)
+        self.compare()
+        self.start(go=False)
+
+    def _fill(self, layer: Labels) -> None:
+        """Write what was made so far before the layer is tied: else what is missing would be taken for erased."""
+        scan, table = self._controller.scan, self._controller.table
+        assert scan is not None
+        assert table is not None
+        make_room(layer, max(table.values, default=0))
         slices = np.moveaxis(layer.data, scan.shown.axis, 0)
         for index in range(table.n_slices):
             image = self._controller.shown_labels(index)
             if image.any() or np.any(slices[index]):
                 slices[index] = image
         layer.refresh(extent=False)
-        self._bind(layer)
-        if active is None or not isinstance(active, Labels):
-            self.start(go=False)
+
+    def _place(self, layer: Labels) -> None:
+        """Have a layer lie exactly on the scan, which may have been moved or scaled since the layer was made."""
+        scan = self._controller.scan
+        assert scan is not None
+        kwargs = labels_layer_kwargs(scan)
+        if not same_place(world_frame(layer, np.ones(3)), scan.record.in_viewer):
+            for name in ("scale", "translate", "rotate", "shear", "affine", "units"):
+                setattr(layer, name, kwargs[name])
+        layer.metadata = {**layer.metadata, **kwargs["metadata"]}
 
     def _bind(self, layer: Labels) -> None:
         scan = self._controller.scan
@@ -85,6 +116,9 @@ class Painter(QObject):
         binding.stroked.connect(self._controller.stroke)
         binding.replaced.connect(self._replaced)
         self._binding = binding
+        self._link.scene.labels = layer
+        self._link.scene.claim(layer)
+        self._place(layer)
         self._used.add(layer)
         layer.events.selected_label.connect(self._label_selected)
         layer.events.mode.connect(self._tool_changed)
@@ -98,6 +132,7 @@ class Painter(QObject):
         binding, self._binding = self._binding, None
         if binding is None:
             return
+        self._link.scene.labels = None
         binding.release()
         binding.deleteLater()
         events = binding.layer.events
@@ -119,7 +154,25 @@ class Painter(QObject):
         if not isinstance(layer.data, np.ndarray):
             self.said.emit("This layer is not held in memory: duplicate it, and choose the copy.", "warning")
             return
+        differences = self._differences(layer)
+        if differences:
+            self.said.emit(
+                f"'{layer.name}' is not on the scan's grid: {'; '.join(differences)}. Open the scan that it was drawn "
+                "on, or resample it to this one with nearest-neighbour interpolation.",
+                "warning",
+            )
+            return
         self.adopt(layer)
+
+    def _differences(self, layer: Labels) -> list[str]:
+        """Say in what a layer's grid differs from the open scan's; an empty list if they are the same."""
+        scan = self._controller.scan
+        assert scan is not None
+        frame = describe_layer(layer, scan.record).frame
+        sides = np.linalg.norm(frame[:3, :3], axis=0)
+        shape = layer.data.shape[-3:]
+        place, size = tuple(frame[:3, 3].tolist()), tuple(sides.tolist())
+        return Grid(shape, size, place, frame[:3, :3] / sides).differences(scan.shown.grid)
 
     def adopt(self, layer: Labels) -> None:
         """Paint on a layer; its slices count as painted, but for those on which something was painted before."""
@@ -209,11 +262,18 @@ class Painter(QObject):
         layer, book = self.layer, self._controller.book
         if layer is None:
             return
+        make_room(layer, book.selected)
         # First, because colours have the layer say which label is selected: it would take the selection back.
         if layer.selected_label != book.selected:
             layer.selected_label = book.selected
         colours = {value: style.colour for value, style in book.styles.items()}
-        layer.colormap = colormap(colours, colour_of, range(1, 256))
+        self._coloured = set(book.values)
+        layer.colormap = colormap(colours, colour_of, {*range(1, 256), *self._coloured})
+
+    def _colour(self) -> None:
+        """Give labels a colour that have appeared and have none: napari would not show them."""
+        if any(value > LARGEST_LABEL and value not in self._coloured for value in self._controller.book.values):
+            self._style()
 
     def _label_selected(self, _event: Any = None) -> None:
         if self.layer is not None and self.layer.selected_label > 0:
@@ -245,5 +305,5 @@ def _key_function(action: Callable[[], None]) -> Callable[[Any], None]:
 
 
 def _labels(image: Any) -> LabelArray:
-    labels: LabelArray = np.maximum(image, 0).astype(np.uint16)
+    labels: LabelArray = np.maximum(image, 0)
     return labels

@@ -47,6 +47,8 @@ class Propagator(QObject):
         Whether each stroke is to be carried on at once.
     default_range
         Slices on either side of the painted ones that are labelled where no range was given; 0 for all.
+    others
+        Labels that the user has painted in other planes, shape (n, rows, columns), and that no result may write over.
     seconds
         How long the last propagation took that was not stopped and renewed more than a few slices.
     """
@@ -74,6 +76,7 @@ class Propagator(QObject):
     def reset(self) -> None:
         """Begin with another scan; a propagation that was under way is forgotten."""
         self.seconds: float | None = None
+        self.others: LabelArray | None = None
         self._run: PropagationRun | None = None
 
     @property
@@ -124,7 +127,7 @@ class Propagator(QObject):
             if not quietly:
                 self.said.emit(str(error), "warning")
             return
-        run = self._run = PropagationRun(session, job, table)
+        run = self._run = PropagationRun(session, job, table, self.others)
 
         def done(_: object) -> None:
             if job.only is None:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from napari_oneseg.plugin.plane_change import with_strokes
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
@@ -65,6 +69,8 @@ class PropagationRun:
         The session, and what it computes.
     table
         What is known of each slice; kept up to date.
+    others
+        Labels that were painted in other planes, shape (n, rows, columns): where they still stand, they stay.
 
     Attributes
     ----------
@@ -72,8 +78,11 @@ class PropagationRun:
         The slices that have arrived, by index.
     """
 
-    def __init__(self, session: OneSegSession, job: PropagationJob, table: SliceTable) -> None:
+    def __init__(
+        self, session: OneSegSession, job: PropagationJob, table: SliceTable, others: LabelArray | None = None
+    ) -> None:
         self.session, self.job, self.table = session, job, table
+        self._standing = None if others is None else np.where(others == session.labels, others, 0)
         self.results: dict[int, LabelledSlice] = {}
         self._began = time.perf_counter()
 
@@ -86,6 +95,8 @@ class PropagationRun:
         """Take a slice; return it as it is to show, index to labels, (rows, columns), empty where it is to stay."""
         if self.job.only is not None and result.index not in self.job.only:
             return {}
+        if self._standing is not None:
+            result = with_strokes(result, self._standing[result.index])
         self.results[result.index] = result
         labels = self.session.preview(self.job, result)
         self.table.count(result.index, labels)

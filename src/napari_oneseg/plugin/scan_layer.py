@@ -14,20 +14,24 @@ from numpy.typing import NDArray
 
 from napari_oneseg.errors import InputError
 from napari_oneseg.image_formats import known_ending
+from napari_oneseg.orientation import Orientation
 from napari_oneseg.plugin.layer_grid import (
     Matrix,
-    coarse_to_fine,
     display_kwargs,
     is_tilted,
     on_file_grid,
     patient_frame,
     readable_path,
+    same_place,
+    scan_frame,
     straight_kwargs,
+    straight_world,
     volume_in,
     world_frame,
 )
-from napari_oneseg.plugin.ome_zarr import UnscaledZarr, unscaled_zarr, zarr_spacing
-from napari_oneseg.plugin.tiff import tiff_spacing, unscaled_tiff
+from napari_oneseg.plugin.measured import measured_frame
+from napari_oneseg.plugin.ome_zarr import UnscaledZarr, unscaled_zarr
+from napari_oneseg.plugin.tiff import unscaled_tiff
 from napari_oneseg.volume import Volume
 from napari_oneseg.windows import default_window
 
@@ -40,6 +44,7 @@ __all__ = [
     "OpenScan",
     "ScanRecord",
     "describe_layer",
+    "kept_record",
     "labels_layer_kwargs",
     "metadata_of",
     "open_snapshot",
@@ -56,6 +61,11 @@ METADATA_KEY = "oneseg"
 MAX_BYTES = 2 << 30
 """Largest scan that is loaded: 1024 slices of 1024 x 1024 16-bit values. Floats count with four bytes each."""
 
+MOVED = (
+    "This layer was moved, scaled, cropped or resampled since it was read, or was made from a scan by another plugin: "
+    "labels lie on its grid as it is now."
+)
+
 TILTED = (
     "This layer is displayed tilted, and napari may then paint on another slice than the one on screen. Open the file "
     "with OneSeg instead, which shows it straight and still exports onto its own grid."
@@ -64,9 +74,38 @@ TILTED = (
 
 @dataclass(frozen=True, eq=False)
 class ScanRecord:
-    """What a layer of this plugin remembers: the scan that lies on its grid, which knows the way to its file."""
+    """What a layer remembers of the scan that it shows, or that it was derived from.
+
+    Attributes
+    ----------
+    volume
+        The scan in the order of the layer that shows it; it knows the way to its file.
+    world
+        The way from its voxels to napari's world, (z, y, x) in mm; None where it was shown straight, by this plugin.
+    """
 
     volume: Volume
+    world: Matrix | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The scan's, (z, y, x)."""
+        return self.volume.array.shape
+
+    @property
+    def in_viewer(self) -> Matrix:
+        """The way from the scan's voxels to napari's world."""
+        return straight_world(self.volume.spacing) if self.world is None else self.world
+
+    @property
+    def to_patient(self) -> Matrix:
+        """The way from napari's world to the patient, for all layers that lie on this scan."""
+        matrix: Matrix = scan_frame(self.volume) @ np.linalg.inv(self.in_viewer)
+        return matrix
+
+    def is_grid_of(self, shape: tuple[int, ...], world: Matrix) -> bool:
+        """Whether a layer has the scan's own voxels, no more and no fewer, and none of them moved."""
+        return self.shape == tuple(shape) and same_place(world, self.in_viewer)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +123,9 @@ class LayerSnapshot:
     display
         What places another layer exactly on this one.
     record
-        What this plugin kept in the layer.
+        What the scan is remembered by whose voxels these are, none of them moved.
+    to_file
+        The way to the file of the scan that has as many voxels, though in another place or of another size.
     path
         The file or folder it was opened from, if it is still there.
     note
@@ -100,6 +141,7 @@ class LayerSnapshot:
     frame: Matrix
     display: Mapping[str, Any]
     record: ScanRecord | None = None
+    to_file: Orientation = field(default_factory=Orientation)
     path: Path | None = None
     note: str = ""
     tiff: Path | None = None
@@ -125,6 +167,8 @@ class OpenScan:
         A sentence that the user should read; empty where there is nothing to say.
     stamp
         What :func:`stamp_of` said of ``path`` when the scan was opened.
+    world
+        The way from the voxels of ``shown`` to napari's world; None where it was shown straight, by this plugin.
     """
 
     shown: Volume
@@ -133,6 +177,12 @@ class OpenScan:
     display: Mapping[str, Any] = field(default_factory=dict)
     note: str = ""
     stamp: str = ""
+    world: Matrix | None = None
+
+    @property
+    def record(self) -> ScanRecord:
+        """What layers that lie on the scan remember."""
+        return ScanRecord(self.shown, self.world)
 
 
 def stamp_of(path: Path) -> str:
@@ -177,7 +227,7 @@ def scan_layer_data(volume: Volume, name: str) -> LayerDataTuple:
 
 def labels_layer_kwargs(scan: OpenScan) -> dict[str, Any]:
     """Return the arguments for a Labels layer that lies exactly on the scan's layer and can be saved on its grid."""
-    return {**scan.display, "metadata": metadata_of(ScanRecord(scan.shown))}
+    return {**scan.display, "metadata": metadata_of(scan.record)}
 
 
 def metadata_of(record: ScanRecord) -> dict[str, Any]:
@@ -187,11 +237,15 @@ def metadata_of(record: ScanRecord) -> dict[str, Any]:
 
 def record_of(metadata: Mapping[str, Any], shape: tuple[int, ...]) -> ScanRecord | None:
     """Return the record kept in a layer's metadata, unless the layer's array has another shape since."""
+    record = kept_record(metadata)
+    return record if record is not None and record.shape == tuple(shape) else None
+
+
+def kept_record(metadata: Mapping[str, Any]) -> ScanRecord | None:
+    """Return the record kept in a layer's metadata, of the scan that it shows or was derived from."""
     own = metadata.get(METADATA_KEY)
     record = own.get("scan") if isinstance(own, Mapping) else None
-    if not isinstance(record, ScanRecord):
-        return None
-    return record if record.volume.array.shape == tuple(shape) else None
+    return record if isinstance(record, ScanRecord) else None
 
 
 def scan_of_layer(layer: Image) -> OpenScan:
@@ -199,10 +253,18 @@ def scan_of_layer(layer: Image) -> OpenScan:
     return open_snapshot(describe_layer(layer))
 
 
-def describe_layer(layer: Image | Labels) -> LayerSnapshot:
+def describe_layer(layer: Image | Labels, beneath: ScanRecord | None = None) -> LayerSnapshot:
     """Note all that is needed of a layer; to be called on the GUI thread.
 
     Of a layer with several levels of resolution the finest is taken that is not too large.
+
+    Parameters
+    ----------
+    layer
+        The layer.
+    beneath
+        The scan that the layer lies on, where the layer itself remembers none: see
+        :func:`~napari_oneseg.plugin.beneath.record_beneath`.
 
     Raises
     ------
@@ -213,23 +275,27 @@ def describe_layer(layer: Image | Labels) -> LayerSnapshot:
         raise InputError(f"'{layer.name}' is a colour image; choose a scan with one grey value per voxel.")
     if layer.ndim < 3:
         raise InputError(f"'{layer.name}' is a single 2D image; choose a 3D scan, or open the whole series.")
-    data, factors, note = _level(layer)
+    data, factors, loaded = _level(layer)
     if np.prod(data.shape[:-3]) != 1:
         raise InputError(
             f"'{layer.name}' has {layer.ndim} dimensions ({' x '.join(map(str, data.shape))}), so it holds several "
             "scans, such as time points or channels; one was expected: split it with a right click on the layer, "
             "'Split Stack', and choose one of its volumes."
         )
-    world = world_frame(layer, factors)
+    world, shape = world_frame(layer, factors), tuple(data.shape[-3:])
+    kept = kept_record(layer.metadata) or beneath
+    exact = kept is not None and kept.is_grid_of(shape, world)
+    moved = MOVED if kept is not None and not exact else ""
     return LayerSnapshot(
         name=layer.name,
         data=data,
         world=world,
-        frame=patient_frame(world, layer.metadata),
+        frame=patient_frame(world, layer.metadata) if kept is None else kept.to_patient @ world,
         display=display_kwargs(layer, factors),
-        record=record_of(layer.metadata, data.shape[-3:]),
+        record=kept if exact else None,
+        to_file=kept.volume.to_file if kept is not None and kept.shape == shape else Orientation(),
         path=readable_path(layer),
-        note=note,
+        note=" ".join(filter(None, (loaded, moved))),
         tiff=unscaled_tiff(layer),
         ome_zarr=unscaled_zarr(layer),
     )
@@ -238,9 +304,9 @@ def describe_layer(layer: Image | Labels) -> LayerSnapshot:
 def open_snapshot(snapshot: LayerSnapshot) -> OpenScan:
     """Load a layer as a scan; may take seconds, so it is meant for a worker thread.
 
-    A layer of this plugin has its record. Of any other layer the array stays as it is displayed; if the file that it
-    was opened from is there and holds the same voxels, labels will be exported onto the file's own grid, otherwise onto
-    the layer's.
+    A layer of this plugin has its record; it holds as long as the layer is not moved or scaled. Of any other layer the
+    array stays as it is displayed; if the file that it was opened from is there and holds the same voxels, labels will
+    be exported onto the file's own grid, otherwise onto the layer's.
 
     Raises
     ------
@@ -250,9 +316,9 @@ def open_snapshot(snapshot: LayerSnapshot) -> OpenScan:
     array = _loaded(snapshot)
     if snapshot.record is not None:
         return _opened(snapshot, _recorded(snapshot.record.volume, array))
-    frame, note = _measured(snapshot, array.shape)
+    frame, note = measured_frame(snapshot, array.shape)
     snapshot = replace(snapshot, frame=frame, note=" ".join(filter(None, (snapshot.note, note))))
-    own = volume_in(array, snapshot.frame)
+    own = replace(volume_in(array, snapshot.frame), to_file=snapshot.to_file)
     found = on_file_grid(array, snapshot.frame, snapshot.path) if snapshot.path else None
     return _opened(snapshot, found or own)
 
@@ -265,6 +331,7 @@ def _opened(snapshot: LayerSnapshot, volume: Volume) -> OpenScan:
         display=snapshot.display,
         note=" ".join(filter(None, (snapshot.note, TILTED if is_tilted(snapshot.world) else ""))),
         stamp=stamp_of(snapshot.path) if snapshot.path else "",
+        world=snapshot.world,
     )
 
 
@@ -273,22 +340,6 @@ def _recorded(volume: Volume, array: NDArray[np.generic]) -> Volume:
     if array.__array_interface__ == volume.array.__array_interface__:
         return volume
     return replace(volume, array=array)
-
-
-def _measured(snapshot: LayerSnapshot, shape: tuple[int, ...]) -> tuple[Matrix, str]:
-    """Return the frame with the voxel size that napari has not looked for in the file, and what is to be said."""
-    kind, spacing, finest = "", None, shape
-    if snapshot.tiff is not None:
-        kind, spacing = "TIFF file", tiff_spacing(snapshot.tiff, shape)
-    elif snapshot.ome_zarr is not None:
-        kind, spacing, finest = "OME-Zarr folder", zarr_spacing(snapshot.ome_zarr), snapshot.ome_zarr.shape[-3:]
-    if spacing is None:
-        return snapshot.frame, ""
-    told = " x ".join(f"{side:.4g}" for side in spacing)
-    # The size is that of the finest voxels, and what was loaded may be coarser.
-    to_finest = coarse_to_fine(np.divide(finest, shape))
-    sized = snapshot.frame @ np.linalg.inv(to_finest) @ np.diag([*spacing, 1.0]) @ to_finest
-    return sized, f"The voxel size is taken from the {kind}: {told} mm (z, y, x)."
 
 
 def _level(layer: Image | Labels) -> tuple[Any, NDArray[np.float64], str]:

@@ -142,6 +142,7 @@ class Showing(QObject):
         controller, link = self._widget.controller, self._widget.link
         on_screen = link.current()
         text = "" if on_screen is None else presenting.slice_text(controller, on_screen)
+        text = link.scene.warning or text  # where the strokes go comes before what the slice is
         self._set(link.write_on_canvas, text)
         best = controller.target.best
         if controller.session is None or not best or presenting.painted_slices(controller):

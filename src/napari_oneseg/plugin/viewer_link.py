@@ -11,7 +11,9 @@ from napari.utils.colormaps import Colormap, DirectLabelColormap
 from numpy.typing import NDArray
 from qtpy.QtCore import QObject, Signal
 
+from napari_oneseg.plugin.beneath import AID, may_be_scan
 from napari_oneseg.plugin.scan_layer import labels_layer_kwargs
+from napari_oneseg.plugin.scan_scene import ScanScene
 from napari_oneseg.plugin.view_model import Colour
 
 if TYPE_CHECKING:
@@ -47,6 +49,8 @@ class ViewerLink(QObject):
     def __init__(self, viewer: napari.Viewer, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self.viewer = viewer
+        self.scene = ScanScene(viewer, self)
+        """Keeps the viewer to the one scan."""
         self.layer: Image | None = None
         """The scan that is open."""
         self.axis = 0
@@ -63,6 +67,7 @@ class ViewerLink(QObject):
     def close(self) -> None:
         """Let go of the viewer."""
         self.want_click(False)
+        self.scene.close()
         self.viewer.dims.events.point.disconnect(self._moved)
         self.viewer.dims.events.order.disconnect(self._moved)
         layers = self.viewer.layers.events
@@ -96,15 +101,10 @@ class ViewerLink(QObject):
 
     def scans(self) -> list[Image]:
         """Return the image layers that may be scans, the topmost last."""
-        own = set(map(id, self._extra.values()))
-        return [
-            layer
-            for layer in self.viewer.layers
-            if isinstance(layer, Image) and id(layer) not in own and not layer.rgb and layer.ndim >= 3
-        ]
+        return [layer for layer in self.viewer.layers if may_be_scan(layer)]
 
     def label_layers(self) -> list[Labels]:
-        """Return the labels layers that lie on the grid of the open scan."""
+        """Return the labels layers that have as many voxels as the open scan, on whichever grid."""
         if self.scan is None:
             return []
         shape = self.scan.shown.array.shape
@@ -190,7 +190,7 @@ class ViewerLink(QObject):
         active = self.viewer.layers.selection.active
         layer = self.viewer.add_shapes(
             [frame], shape_type="polygon", edge_color=_FRAME_COLOUR, face_color="transparent", edge_width=width,
-            name=FRAME, **kwargs,
+            name=FRAME, metadata=AID, **kwargs,
         )  # fmt: skip
         layer.editable = False
         self._extra[FRAME] = layer
@@ -218,7 +218,7 @@ class ViewerLink(QObject):
         active = self.viewer.layers.selection.active
         self._extra[DOUBT] = self.viewer.add_image(
             doubt, name=DOUBT, colormap=_DOUBT_COLOURS, blending="translucent", contrast_limits=(0.0, 0.8), rgb=False,
-            **self.scan.display,
+            metadata=AID, **self.scan.display,
         )  # fmt: skip
         self._back_to(active)
 
@@ -229,7 +229,7 @@ class ViewerLink(QObject):
         active = self.viewer.layers.selection.active
         self._extra[ORIGIN] = self.viewer.add_points(
             points, size=sizes, name=ORIGIN, face_color="transparent", border_color=_FRAME_COLOUR, border_width=0.25,
-            **self.scan.display,
+            metadata=AID, **self.scan.display,
         )  # fmt: skip
         self._back_to(active)
 

@@ -131,7 +131,7 @@ class OneSegWidget(QWidget):
     def _connect_study(self) -> None:
         studier, panel, scan = self.studier, self.view.study, self.view.scan
         scan.study_chosen.connect(lambda path: studier.open(Path(path)))
-        for chosen in (scan.file_chosen, scan.folder_chosen, scan.scan_chosen):
+        for chosen in (scan.file_chosen, scan.folder_chosen, scan.scan_chosen, self.opener.followed):
             chosen.connect(studier.interrupted)
         panel.previous_requested.connect(studier.previous)
         panel.next_requested.connect(studier.next)

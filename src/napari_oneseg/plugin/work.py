@@ -81,7 +81,7 @@ def open_scan(
     weights
         By default those of the package.
     kept
-        What was made on this scan before.
+        What was made on this layer before, in the plane of that axis; its voxels may have another size or place since.
     report
         Takes the progress.
     """
@@ -100,7 +100,8 @@ def open_scan(
     session.set_volume(scan.shown, report.progress)
     seconds = time.perf_counter() - began
     if kept is not None:
-        session.restore(_for_weights(kept, session.weights.sha256))
+        here = replace(kept, scan=scan.shown.content_hash)
+        session.restore(_for_weights(here, session.weights.sha256))
     try:
         ranking = rank(session, None)
     except InputError:

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from napari.layers import Labels
+from napari import current_viewer
+from napari.layers import Labels, Layer
 from numpy.typing import NDArray
 
 from napari_oneseg.errors import InputError, OutputError
 from napari_oneseg.io import write_labels
+from napari_oneseg.plugin.beneath import is_placed, may_be_scan, record_beneath
 from napari_oneseg.plugin.layer_grid import volume_in
-from napari_oneseg.plugin.scan_layer import LayerSnapshot, describe_layer
+from napari_oneseg.plugin.scan_layer import LayerSnapshot, ScanRecord, describe_layer
 
 __all__ = ["write_labels_layer"]
 
 
 def write_labels_layer(path: str, data: Any, meta: Mapping[str, Any]) -> list[str]:
-    """Write a labels layer, on the grid of the file it belongs to where this plugin keeps that, otherwise on its own.
+    """Write a labels layer, on the grid of the scan it belongs to where it has its voxels, otherwise on its own.
+
+    A layer that remembers no scan is where the scan is that lies beneath it in the viewer.
 
     Parameters
     ----------
@@ -35,22 +40,52 @@ def write_labels_layer(path: str, data: Any, meta: Mapping[str, Any]) -> list[st
     Raises
     ------
     OutputError
-        If the layer is not 3D, its grid is sheared, or the file cannot be written.
+        If the layer is not 3D, its grid is sheared, it is not known where it lies, or the file cannot be written.
     """
     try:
-        _write(Path(path), describe_layer(Labels(data, **meta)))
+        layer, layers = _in_viewer(data, meta)
+        _write(Path(path), describe_layer(layer, _beneath(layer, layers)))
     except InputError as error:
         # napari drops the message of a ValueError, which an InputError is.
         raise OutputError(str(error)) from error
     return [path]
 
 
+def _in_viewer(data: Any, meta: Mapping[str, Any]) -> tuple[Labels, Sequence[Layer]]:
+    """Return the layer that napari has handed over, and those that are in the viewer with it."""
+    viewer = current_viewer()
+    layers = list(viewer.layers) if viewer is not None else []
+    same = (layer for layer in layers if isinstance(layer, Labels) and layer.data is data)
+    return next(same, None) or Labels(data, **meta), layers
+
+
+def _beneath(layer: Labels, layers: Sequence[Layer]) -> ScanRecord | None:
+    """Return the scan that a layer lies on, as :func:`~napari_oneseg.plugin.beneath.record_beneath`.
+
+    Raises
+    ------
+    InputError
+        If nothing says where the layer lies, though scans are there whose place is known.
+    """
+    found = record_beneath(layer, layers)
+    scans = [scan for scan in layers if may_be_scan(scan) and is_placed(scan)]
+    if found is None and scans and not is_placed(layer):
+        raise InputError(
+            f"'{layer.name}' lies beside {' and '.join(repr(scan.name) for scan in scans)}, so its place in the "
+            "patient is not known: move it onto the scan that it belongs to, or take the scans out of the viewer to "
+            "save it as if its place in napari were that in the patient."
+        )
+    return found
+
+
 def _write(path: Path, snapshot: LayerSnapshot) -> None:
     labels = np.asarray(snapshot.data)
+    labels = labels.reshape(labels.shape[-3:])
     if snapshot.record is not None:
         write_labels(path, labels, snapshot.record.volume)
-    else:
-        write_labels(path, labels, volume_in(_any_scan(labels.shape), snapshot.frame))
+        return
+    own = volume_in(_any_scan(labels.shape), snapshot.frame)
+    write_labels(path, labels, replace(own, to_file=snapshot.to_file))
 
 
 def _any_scan(shape: tuple[int, ...]) -> NDArray[np.generic]:
