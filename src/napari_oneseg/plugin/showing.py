@@ -17,7 +17,7 @@ __all__ = ["Showing"]
 
 _REFRESH_MS = 60
 _PROGRESS_MS = 200
-_AXES = (("Axial (head to foot)", 0), ("Coronal (front to back)", 1), ("Sagittal (left to right)", 2))
+_AXES = (("Axial (feet to head)", 0), ("Coronal (front to back)", 1), ("Sagittal (right to left)", 2))
 
 
 class Showing(QObject):

@@ -11,7 +11,8 @@ from napari.utils.colormaps import Colormap, DirectLabelColormap
 from numpy.typing import NDArray
 from qtpy.QtCore import QObject, Signal
 
-from napari_oneseg.plugin.scan_layer import labels_layer_kwargs
+from napari_oneseg.plugin.orientation_markers import OrientationMarkers
+from napari_oneseg.plugin.scan_layer import labels_layer_kwargs, record_of
 from napari_oneseg.plugin.view_model import Colour
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class ViewerLink(QObject):
         """The slice that is framed."""
         self._extra: dict[str, Layer] = {}
         self._clicks = False
+        self._markers = OrientationMarkers(viewer)
         viewer.dims.events.point.connect(self._moved)
         viewer.dims.events.order.connect(self._moved)
         for event in (viewer.layers.events.inserted, viewer.layers.events.removed, viewer.layers.events.reordered):
@@ -63,6 +65,8 @@ class ViewerLink(QObject):
     def close(self) -> None:
         """Let go of the viewer."""
         self.want_click(False)
+        self._markers.close()
+        self.write_on_canvas("")
         self.viewer.dims.events.point.disconnect(self._moved)
         self.viewer.dims.events.order.disconnect(self._moved)
         layers = self.viewer.layers.events
@@ -78,6 +82,7 @@ class ViewerLink(QObject):
         self.unmark()
         self.remove(DOUBT)
         self.remove(ORIGIN)
+        self._markers.follow(self._directions())
         if layer is None or scan is None:
             return
         self.axis = scan.shown.axis
@@ -153,6 +158,22 @@ class ViewerLink(QObject):
         place = np.asarray(self.layer.world_to_data(point))[-3:]
         return (place + 0.5) / self._coarseness() - 0.5
 
+    def _directions(self) -> NDArray[np.float64] | None:
+        """Return where in the patient napari's last three axes lead, (x, y, z) in each column.
+
+        None where only napari's own world is known of a layer, which says nothing of a patient.
+        """
+        layer, scan = self.layer, self.scan
+        if layer is None or scan is None:
+            return None
+        shape = scan.shown.array.shape
+        if not (record_of(layer.metadata, shape) or scan.source.header or "coordinate_system" in layer.metadata):
+            return None
+        beginning = self._voxel((0.0, 0.0, 0.0))
+        steps = np.stack([self._voxel(unit) - beginning for unit in np.eye(3).tolist()], axis=1)
+        directions: NDArray[np.float64] = scan.shown.direction @ (np.array(scan.shown.spacing)[:, None] * steps)
+        return directions
+
     def set_window(self, low: float, high: float) -> None:
         """Show grey values from low to high."""
         if self.layer is not None:
@@ -206,6 +227,8 @@ class ViewerLink(QObject):
         """Show a line over the slice; none where it is empty."""
         overlay = self.viewer.canvas.overlays.text
         overlay.text = text
+        # Where napari sets it above the letter, instead of one across the other on a narrow canvas.
+        overlay.position = "bottom_center" if text else "bottom_right"
         overlay.visible = bool(text)
 
     def show_doubt(self, doubt: NDArray[np.float32]) -> None:
