@@ -196,6 +196,10 @@ class ViewerLink(QObject):
         """Make a layer the one that is worked on."""
         self.viewer.layers.selection.active = layer
 
+    def focus(self) -> None:
+        """Give the canvas the keyboard."""
+        self.viewer.window._qt_viewer.canvas.native.setFocus()  # noqa: SLF001 - there is no public way to it
+
     # Marks ---------------------------------------------------------------------------------------------------------
 
     def mark(self, index: int) -> None:

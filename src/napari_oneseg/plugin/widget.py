@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QEvent, QObject, Qt, QTimer
-from qtpy.QtGui import QKeySequence, QShortcut
+from qtpy.QtGui import QKeyEvent, QKeySequence, QShortcut
 from qtpy.QtWidgets import QAbstractButton, QApplication, QVBoxLayout, QWidget
 
 from napari_oneseg.plugin.asking import Asking
 from napari_oneseg.plugin.autosaving import Autosaver
+from napari_oneseg.plugin.canvas_focus import CanvasFocus
 from napari_oneseg.plugin.controller import Controller
 from napari_oneseg.plugin.engine import Engine, Job
 from napari_oneseg.plugin.inspecting import Inspector
@@ -92,6 +93,8 @@ class OneSegWidget(QWidget):
         self._connect_review()
         self._connect_choices()
         self._bind_keys()
+        # Last, so that a command has been carried out before.
+        self.canvas_focus = CanvasFocus(self.view, self.controller, self.painter, self.link, self.inspector, self)
         application = QApplication.instance()
         if application is not None:
             application.aboutToQuit.connect(self.shut_down)
@@ -328,6 +331,14 @@ class OneSegWidget(QWidget):
         """Keep the work, or ask whether to lose it."""
         problem = self.saver.keep()
         return not problem or self.asking.is_sure(f"The work on this scan cannot be kept. {problem}\n\nClose anyway?")
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        """End what was typed with Enter; keep keys that mean nothing here from the viewer, whose shortcuts they are."""
+        if event.key() in {Qt.Key.Key_Return, Qt.Key.Key_Enter}:
+            self.canvas_focus.end_typing()
+        modifiers = event.modifiers() & ~(Qt.KeyboardModifier.ShiftModifier | Qt.KeyboardModifier.KeypadModifier)
+        if modifiers:
+            super().keyPressEvent(event)
 
     def showEvent(self, event: Any) -> None:
         """Watch the window once the dock is in one."""

@@ -9,18 +9,17 @@ from qtpy.QtCore import QSize, Qt, QTimer
 from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import (
     QAbstractSpinBox,
-    QComboBox,
     QFrame,
     QLineEdit,
     QScrollArea,
-    QSlider,
     QVBoxLayout,
     QWidget,
 )
 
 from napari_oneseg.plugin.panels.adapt import AdaptPanel
 from napari_oneseg.plugin.panels.export import ExportPanel
-from napari_oneseg.plugin.panels.look import STYLE, WheelGuard
+from napari_oneseg.plugin.panels.input_guard import InputGuard
+from napari_oneseg.plugin.panels.look import STYLE
 from napari_oneseg.plugin.panels.message import MessageBar
 from napari_oneseg.plugin.panels.paint import PaintPanel
 from napari_oneseg.plugin.panels.propagate import PropagatePanel
@@ -86,10 +85,7 @@ class OneSegView(QWidget):
         outer.addWidget(self.study)
         outer.addWidget(self.messages)
         outer.addWidget(self.area, 1)
-        self._guard = WheelGuard(self)
-        for kind in (QComboBox, QAbstractSpinBox, QSlider):
-            for control in column.findChildren(kind):
-                control.installEventFilter(self._guard)
+        self.guard = InputGuard(self)
         self._lead_to: Step | None = None
         self._waiting: list[Step] = []
         # An unfolded step is laid out over several rounds of events.
