@@ -58,7 +58,7 @@ def propagation_record(
     Plain values for JSON, but for NaN: the confidence of slices without labels.
     """
     volume, weights = session.volume, session.weights
-    annotation = session.annotation
+    state = session.state
     confidence = [round(float(score), 4) for score in result.slice_confidence]
     return {
         "scan": {
@@ -68,8 +68,8 @@ def propagation_record(
             "slice_axis": volume.axis,
             "slices": volume.n_slices,
         },
-        "painted": sorted(annotation.slices),
-        "complete": sorted(annotation.complete),
+        "painted": sorted(state.painted),
+        "complete": sorted(state.complete),
         "parameters": {
             "range": list(checked_range(slice_range, volume.n_slices)),
             "direction": direction,

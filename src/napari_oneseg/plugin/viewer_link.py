@@ -42,6 +42,8 @@ class ViewerLink(QObject):
     """Another slice of the scan is on screen."""
     layers_changed = Signal()
     """Layers were added, removed or renamed."""
+    window_changed = Signal()
+    """Other grey values are shown black and white."""
     clicked = Signal(int, int, int)
     """A click that was asked for: slice, row, column."""
 
@@ -65,6 +67,8 @@ class ViewerLink(QObject):
     def close(self) -> None:
         """Let go of the viewer."""
         self.want_click(False)
+        if self.layer is not None:
+            self.layer.events.contrast_limits.disconnect(self._window_changed)
         self._markers.close()
         self.write_on_canvas("")
         self.viewer.dims.events.point.disconnect(self._moved)
@@ -78,6 +82,10 @@ class ViewerLink(QObject):
     def follow(self, layer: Image | None, scan: OpenScan | None) -> None:
         """Follow a scan, whose slices are shown one by one from now on."""
         self.want_click(False)
+        if self.layer is not None:
+            self.layer.events.contrast_limits.disconnect(self._window_changed)
+        if layer is not None:
+            layer.events.contrast_limits.connect(self._window_changed)
         self.layer, self.scan = layer, scan
         self.unmark()
         self.remove(DOUBT)
@@ -173,6 +181,14 @@ class ViewerLink(QObject):
         steps = np.stack([self._voxel(unit) - beginning for unit in np.eye(3).tolist()], axis=1)
         directions: NDArray[np.float64] = scan.shown.direction @ (np.array(scan.shown.spacing)[:, None] * steps)
         return directions
+
+    @property
+    def window(self) -> tuple[float, float] | None:
+        """The grey values that are shown black and white, None where no scan is followed."""
+        if self.layer is None:
+            return None
+        low, high = self.layer.contrast_limits
+        return float(low), float(high)
 
     def set_window(self, low: float, high: float) -> None:
         """Show grey values from low to high."""
@@ -302,6 +318,9 @@ class ViewerLink(QObject):
         index = self.current()
         if index is not None:
             self.slice_shown.emit(index)
+
+    def _window_changed(self, _event: Any = None) -> None:
+        self.window_changed.emit()
 
     def _changed(self, _event: Any = None) -> None:
         self.layers_changed.emit()

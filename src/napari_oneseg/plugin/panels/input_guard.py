@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from qtpy.QtCore import QEvent, QObject, Qt
-from qtpy.QtWidgets import QAbstractSlider, QAbstractSpinBox, QComboBox, QScrollBar, QWidget
+from qtpy.QtCore import QEvent, QObject, Qt, Signal
+from qtpy.QtWidgets import QAbstractSlider, QAbstractSpinBox, QApplication, QComboBox, QScrollBar, QWidget
 
 __all__ = ["InputGuard"]
 
+_PRESSING_KEYS = {Qt.Key.Key_Space, Qt.Key.Key_Return, Qt.Key.Key_Enter, Qt.Key.Key_Select}
 _STEPPED = (QAbstractSpinBox, QComboBox, QAbstractSlider)
 
 
@@ -25,14 +26,23 @@ class InputGuard(QObject):
     ----------
     by_key
         Whether what was done last in it was done with the keyboard.
-    is_pressed
-        Whether a mouse button is held down that was pressed in it.
     """
+
+    pressed = Signal(QWidget)
+    """A mouse button was pressed on a widget, or a key that stands for one."""
 
     def __init__(self, root: QWidget) -> None:
         super().__init__(root)
-        self.by_key = self.is_pressed = False
+        self.by_key = False
+        self._held: QWidget | None = None
         self._watch(root)
+
+    @property
+    def held(self) -> QWidget | None:
+        """The widget on which a mouse button was pressed that is still held down."""
+        # A list or a window that opened meanwhile has got the release.
+        away = QApplication.activePopupWidget() or QApplication.activeModalWidget()
+        return None if away else self._held
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         """Pass the wheel on to what lies behind, unless the control has the focus."""
@@ -46,10 +56,17 @@ class InputGuard(QObject):
                 self._watch(event.child())
         elif kind == QEvent.Type.KeyPress:
             self.by_key = True
+            if event.key() in _PRESSING_KEYS:
+                self.pressed.emit(watched)
         elif kind in {QEvent.Type.MouseButtonPress, QEvent.Type.MouseButtonDblClick}:
-            self.by_key, self.is_pressed = False, True
-        elif kind == QEvent.Type.MouseButtonRelease:
-            self.is_pressed = False
+            # The widgets behind get it too, where nobody wants it.
+            if self._held is None:
+                self.pressed.emit(watched)
+            self.by_key, self._held = False, self._held or watched
+        elif kind == QEvent.Type.MouseButtonRelease or (
+            kind == QEvent.Type.MouseMove and event.buttons() == Qt.MouseButton.NoButton
+        ):
+            self._held = None
         return False
 
     def _watch(self, widget: QWidget) -> None:
