@@ -66,6 +66,29 @@ def test_the_auto_window_leaves_out_background_and_the_brightest() -> None:
     assert (full.low, full.high) == (0, 60_000)
 
 
+@pytest.mark.parametrize("share", [1.0, 0.5, 0.2, 0.05])
+def test_white_is_measured_on_the_body_however_large_the_frame(share: float) -> None:
+    random = np.random.default_rng(0)
+    values = np.abs(random.normal(0, 8, 64_000))
+    body = round(share * values.size)
+    values[:body] = random.normal(300, 60, body)
+    organ = slice(0, body // 50)  # 2 % of the body are brighter than the rest of it
+    values[organ] = random.normal(700, 30, values[organ].size)
+    auto = presets(Volume(random.permutation(values).reshape(40, 40, 40).astype(np.int16)))[0]
+    assert np.mean(values[organ] >= auto.high) < 0.3
+    assert auto.high < 800
+
+
+@pytest.mark.parametrize("seed", [1, 3])
+def test_the_window_of_the_mr_phantom_leaves_every_organ_its_texture(seed: int) -> None:
+    sample = phantom(seed, "mr")
+    window = default_window(sample.volume)
+    for value, name in sample.names.items():
+        organ = sample.volume.array[sample.labels == value]
+        # Bile is the brightest of all; four fifths of it were white, and a part of the kidneys.
+        assert np.mean(organ >= window.high) < (0.5 if name == "gallbladder" else 0.01), name
+
+
 def test_black_and_white_always_differ() -> None:
     array = np.zeros(SHAPE, np.float32)
     array[0, 0, 0] = 1e-6

@@ -112,12 +112,12 @@ def propagation_record(
     Plain values for JSON, but for NaN: the confidence of slices without labels.
     """
     volume, weights = session.volume, session.weights
-    annotation = session.annotation
+    state = session.state
     confidence = [round(float(score), 4) for score in result.slice_confidence]
     return {
         "scan": scan_record(volume),
-        "painted": sorted(annotation.slices),
-        "complete": sorted(annotation.complete),
+        "painted": sorted(state.painted),
+        "complete": sorted(state.complete),
         "parameters": {
             "range": list(checked_range(slice_range, volume.n_slices)),
             "direction": direction,
@@ -126,7 +126,7 @@ def propagation_record(
         },
         "labels": {label: _label_record(result, label) for label in result.volumes_ml},
         "confidence": confidence,
-        "slices": _slice_records(result, annotation, volume),
+        "slices": _slice_records(result, session.annotation, volume),
         "seconds": dict(seconds or {}),
         "device": describe_device(session.device),
         "weights": {"name": weights.name, "sha256": weights.sha256},

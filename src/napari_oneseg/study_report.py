@@ -41,10 +41,11 @@ def summary_rows(scans: Iterable[StudyScan]) -> list[Row]:
 
 
 def effort_rows(scans: Iterable[StudyScan]) -> list[Row]:
-    """Return minutes, painted slices and corrections of each scan that was worked on, then their medians and totals.
+    """Return minutes, painted slices and corrections of each scan that was worked on, then medians and totals.
 
     Worked on means that time was counted or slices were painted; scans that are open or failed before anybody looked at
-    them would pull the medians to zero.
+    them would pull the medians to zero. So would scans that were skipped after a glance: they have a row, and their
+    time is part of the totals, but they are no part of the medians.
     """
     columns: dict[str, Callable[[StudyScan], float]] = {
         "minutes": _minutes,
@@ -58,11 +59,16 @@ def effort_rows(scans: Iterable[StudyScan]) -> list[Row]:
     ]
     if not worked:
         return []
-    of_all: dict[str, Callable[[list[float]], float]] = {"median": statistics.median, "total": sum}
+    kept = [scan for scan in worked if scan.status != "skipped"]
+    of_all: list[tuple[str, list[StudyScan], Callable[[list[float]], float]]] = [
+        ("median", kept, statistics.median),
+        ("total", worked, sum),
+    ]
     return rows + [
-        {"scan": f"{heading} of {len(worked)}", "status": ""}
-        | {name: round(over([value(scan) for scan in worked]), 2) for name, value in columns.items()}
-        for heading, over in of_all.items()
+        {"scan": f"{heading} of {len(chosen)}", "status": ""}
+        | {name: round(over([value(scan) for scan in chosen]), 2) for name, value in columns.items()}
+        for heading, chosen, over in of_all
+        if chosen
     ]
 
 

@@ -32,8 +32,11 @@ CT_WINDOWS = (
 
 _SAMPLES = 200_000  # of the voxels: enough for percentiles, and at once even for a large scan
 # The background of a magnetic resonance image lies at the bottom; a few vessels are far brighter than all tissue and
-# would leave it dark.
-_AUTO_PERCENTILES = (1.0, 99.5)
+# would leave it dark. White is measured on the body: where much of the frame is noise around it, the brightest voxels
+# of the frame are whole organs.
+_BLACK_PERCENTILE, _WHITE_PERCENTILE = 1.0, 99.5
+_OUTLIERS_PERCENTILE = 99.9
+_OTSU_BINS = 256
 
 # What is taken for a CT, in Hounsfield units.
 _AIR = (-1100.0, -850.0)
@@ -68,8 +71,8 @@ def looks_like_ct(volume: Volume) -> bool:
 def presets(volume: Volume) -> tuple[Window, ...]:
     """Return the windows worth offering for a scan, the default one first.
 
-    Those of :data:`CT_WINDOWS` for a CT; for every scan "Auto", from 1 % to 99.5 % of its voxels that are not
-    background, and "Full range". Names are unique.
+    Those of :data:`CT_WINDOWS` for a CT; for every scan "Auto", from 1 % of the voxels that are not background to
+    99.5 % of those of the body, and "Full range". Names are unique.
     """
     own = (_auto(_sample(volume)), Window("Full range", float(volume.array.min()), float(volume.array.max())))
     return (*CT_WINDOWS, *own) if looks_like_ct(volume) else own
@@ -92,9 +95,28 @@ def _sample(volume: Volume) -> NDArray[np.float32]:
 def _auto(values: NDArray[np.float32]) -> Window:
     foreground = values[values > values.min()]
     chosen = foreground if foreground.size else values
-    low, high = (float(value) for value in np.percentile(chosen, _AUTO_PERCENTILES))
+    low = float(np.percentile(chosen, _BLACK_PERCENTILE))
+    high = float(np.percentile(_body(chosen), _WHITE_PERCENTILE))
     # The voxels looked at may all have the same value, but black and white must differ.
     return Window("Auto", low, high if high > low else low + max(1.0, abs(low) * 1e-3))
+
+
+def _body(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the values above Otsu's threshold between noise and body, all where there is nothing to part.
+
+    Of all thresholds Otsu's leaves the means of the two classes furthest apart, weighted by their sizes: N. Otsu, "A
+    threshold selection method from gray-level histograms", 1979, equation 18.
+    """
+    # Else a few outliers would be the one class, and all the rest the other.
+    clipped = np.minimum(values, np.percentile(values, _OUTLIERS_PERCENTILE))
+    if clipped.min() == clipped.max():
+        return values
+    counts, edges = np.histogram(clipped, _OTSU_BINS)
+    below, sums = np.cumsum(counts), np.cumsum(counts * (edges[:-1] + edges[1:]) / 2)
+    above = below[-1] - below
+    between = (sums[-1] * below - sums * below[-1])[:-1] ** 2 / (below * above)[:-1]
+    body: NDArray[np.float32] = values[values > edges[1 + int(between.argmax())]]
+    return body
 
 
 def _share(values: NDArray[np.float32], limits: tuple[float, float]) -> float:

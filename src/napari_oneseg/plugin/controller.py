@@ -200,13 +200,17 @@ class Controller(QObject):
     def extras(self) -> dict[str, Any]:
         """Return what belongs to the work beside the session itself, as plain values."""
         slice_range = self.target.range
-        return self.book.to_dict() | {"range": list(slice_range) if slice_range else None}
+        return self.book.to_dict() | {
+            "range": list(slice_range) if slice_range else None,
+            "propagator": self.propagator.to_dict(),
+        }
 
     def _take_extras(self, extras: Mapping[str, Any]) -> None:
         if extras.get("range"):
             first, last = extras["range"]
             self.target.range = int(first), int(last)
         self.book.take(extras)
+        self.propagator.take(extras.get("propagator") or {})
 
     # What the user makes -------------------------------------------------------------------------------------------
 
@@ -263,6 +267,7 @@ class Controller(QObject):
         if getattr(session, way)():
             changed = before.changed(session.state)
             self._show(changed)
+            self.book.styled.emit()  # a label that was removed may be back
             painted = before.repainted(session.state)
             if len(painted) == 1:
                 self.slice_wanted.emit(next(iter(painted)))
@@ -337,7 +342,7 @@ class Controller(QObject):
         session, scan = self._need_session(), self.scan
         assert scan is not None
         state = session.state
-        extras = self.book.record()
+        slice_range, extras = self.target.range, self.book.record()
 
         def done(written: Path) -> None:
             self.unsaved = self.unsaved and self.state is not state
@@ -345,7 +350,8 @@ class Controller(QObject):
             self.changed.emit()
 
         if not self.doing:
-            self._foreground.do("export", lambda _: work.write_export(path, session, scan, extras, write), done)
+            job = partial(work.write_export, path, session, scan, slice_range, extras, write)
+            self._foreground.do("export", lambda _: job(), done)
         else:
             self.said.emit("Wait until the work under way is done, then export.", "info")
 

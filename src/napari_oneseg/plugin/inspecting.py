@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from napari.layers import Labels
 from qtpy.QtCore import QObject, Signal
 
 from napari_oneseg.plugin import work
@@ -62,12 +61,20 @@ class Inspector(QObject):
             self._link.remove(ORIGIN)
         self._listen()
 
+    def stop(self) -> None:
+        """Take clicks as questions no more."""
+        if self.locating:
+            self.set_locating(False)
+        elif self.explaining:
+            self.set_explaining(False)
+
+    @property
+    def listening(self) -> bool:
+        """Whether clicks on the canvas are questions, and no strokes."""
+        return self.locating or self.explaining
+
     def _listen(self) -> None:
-        listening = self.locating or self.explaining
-        active = self._link.viewer.layers.selection.active
-        if listening and isinstance(active, Labels):
-            active.mode = "pan_zoom"  # else the click would paint too
-        self._link.want_click(listening)
+        self._link.want_click(self.listening)
         self.changed.emit()
 
     def _reset(self) -> None:

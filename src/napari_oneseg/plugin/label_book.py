@@ -35,8 +35,6 @@ class LabelBook(QObject):
 
     Attributes
     ----------
-    styles
-        Those that were chosen.
     selected
         The label to paint with.
     """
@@ -55,8 +53,16 @@ class LabelBook(QObject):
 
     def reset(self) -> None:
         """Begin with another scan."""
-        self.styles: dict[int, LabelStyle] = {}
+        self._chosen: dict[int, LabelStyle] = {}
+        # Undo brings voxels back, and with them what they were called.
+        self._removed: dict[int, LabelStyle] = {}
         self.selected = 1
+
+    @property
+    def styles(self) -> dict[int, LabelStyle]:
+        """Those that were chosen, by label; of a label that was removed, while some slice shows it again."""
+        shown = self._shown() if self._removed else ()
+        return self._chosen | {value: style for value, style in self._removed.items() if value in shown}
 
     def style(self, value: int) -> LabelStyle:
         """Return how a label is called and shown."""
@@ -76,23 +82,27 @@ class LabelBook(QObject):
 
     def add(self) -> int:
         """Make a new label, select it, and return it."""
-        used = self.values
+        # The number of a label that may come back is not given to another one.
+        used = {*self.values, *self._removed}
         value = next((k for k in range(1, LARGEST_LABEL + 1) if k not in used), LARGEST_LABEL)
-        self.styles[value] = self.style(value)
+        self._chosen[value] = self.style(value)
         self.select(value)
         return value
 
     def restyle(self, value: int, name: str | None = None, colour: Colour | None = None) -> None:
         """Rename or recolour a label."""
         style = self.style(value)
-        self.styles[value] = LabelStyle(name or style.name, colour or style.colour)
+        styles = self._removed if value in self._removed else self._chosen
+        styles[value] = LabelStyle(name or style.name, colour or style.colour)
         self.styled.emit()
         self.worked.emit()
         self.changed.emit()
 
     def remove(self, value: int) -> None:
         """Forget a label that no slice shows any more, and select another one if it was selected."""
-        self.styles.pop(value, None)
+        if value in self.styles:
+            self._removed[value] = self.styles[value]
+        self._chosen.pop(value, None)
         if self.selected == value:
             self.selected = next((k for k in self.values if k != value), 1)
         self.styled.emit()
@@ -114,6 +124,6 @@ class LabelBook(QObject):
         """Take over what :meth:`to_dict` gave."""
         for key, style in (kept.get("labels") or {}).items():
             red, green, blue, opacity = style["colour"]
-            self.styles[int(key)] = LabelStyle(str(style["name"]), (red, green, blue, opacity))
+            self._chosen[int(key)] = LabelStyle(str(style["name"]), (red, green, blue, opacity))
         self.selected = int(kept.get("selected") or self.selected)
         self.styled.emit()

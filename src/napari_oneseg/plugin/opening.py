@@ -70,8 +70,6 @@ class Opener(QObject):
         self._resuming = self._removing = False
         self.decide: Callable[[Found], bool | None] = lambda _: None
         """Whether earlier work that was found is taken up or left alone; None to ask the user."""
-        self.window = ""
-        """The window that was chosen."""
         self.note = ""
         """What is to be told of the file once it is open, such as slices that are missing."""
         controller.opened.connect(self._opened)
@@ -278,7 +276,6 @@ class Opener(QObject):
             self.left.emit(layer, saved)
         self._painter.release()
         self._link.follow(None, None)
-        self.window = ""
 
     def _open(self, snapshot: LayerSnapshot) -> None:
         assert self._layer is not None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_oneseg.plugin.controller import Controller
+from napari_oneseg.plugin.reviewing import out_of_date
 from napari_oneseg.plugin.view_model import LabelRow, ReviewState, SliceRow, StepState, StripData
 
 if TYPE_CHECKING:
@@ -81,18 +82,21 @@ def _propagate_state(controller: Controller) -> StepState:
     assert table is not None
     if not controller.can_propagate:
         return StepState("off", "Paint a slice first.")
-    if state.stale:
-        return StepState("attention", f"{_slices(len(state.stale))} out of date")
+    if old := out_of_date(state):
+        return StepState("attention", f"{_slices(len(old))} out of date")
     if state.results:
         return StepState("done", f"{_slices(int(table.labelled.sum()))} labelled")
     return StepState("ready", "Ready")
 
 
 def _review_state(controller: Controller) -> StepState:
-    left = len(controller.to_check())
+    left, table = controller.to_check(), controller.table
+    assert table is not None
     if not left:
         return StepState("done", "All slices are accepted or painted.")
-    return StepState("ready", f"{_slices(left)} to check")
+    # Where a label might be and none was set, something may be missing.
+    empty = int((~table.labelled[left]).sum())
+    return StepState("ready", f"{_slices(len(left))} to check" + (f", {empty} of them empty" if empty else ""))
 
 
 def _export_state(controller: Controller) -> StepState:
@@ -156,7 +160,7 @@ def propagate_action(controller: Controller) -> tuple[str, bool]:
     state = controller.state
     if state is None:
         return "Propagate", False
-    text = "Update" if state.results and state.stale else "Propagate"
+    text = "Update" if state.results and out_of_date(state) else "Propagate"
     return text, controller.can_propagate and not controller.doing
 
 
@@ -171,10 +175,11 @@ def slice_text(controller: Controller, index: int) -> str:
     elif index in state.painted:
         said.append("corrected" if index in state.complete else "painted")
     elif np.isfinite(table.confidence[index]):
-        said.append(f"propagated, confidence {100 * table.confidence[index]:.0f} %")
+        found = "propagated" if table.labelled[index] else "left empty"
+        said.append(f"{found}, confidence {100 * table.confidence[index]:.0f} %")
     elif index in state.results:
         said.append("no label here")
-    if index in state.stale:
+    if index in out_of_date(state):
         said.append("out of date")
     best = controller.target.best
     if best and best[0].index == index and not said:
@@ -217,7 +222,8 @@ def summary(controller: Controller) -> str:
         return ""
     style = controller.book.style
     volumes = ", ".join(f"{style(value).name} {table.volume_ml(value):.1f} mL" for value in table.values)
-    stale = f"\n{_slices(len(state.stale))} out of date: press Update first." if state.stale else ""
+    old = out_of_date(state)
+    stale = f"\n{_slices(len(old))} out of date: press Update first." if old else ""
     return volumes + stale
 
 
@@ -243,7 +249,7 @@ def strip(controller: Controller) -> StripData | None:
         painted=frozenset(state.painted) - state.complete,
         frozen=frozenset(state.frozen),
         corrected=frozenset(state.complete),
-        stale=state.stale,
+        stale=out_of_date(state),
         suggested=_worth_painting(controller),
         range=controller.target.range,
         colours={value: controller.book.style(value).colour for value in values},

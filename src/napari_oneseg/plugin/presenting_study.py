@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from napari_oneseg.plugin.reviewing import out_of_date
 from napari_oneseg.plugin.view_model import StudyRow, StudyState
 
 if TYPE_CHECKING:
@@ -109,8 +110,8 @@ def doubt_about_done(controller: Controller) -> str:
         return ""
     if not table.values:
         return "Nothing is labelled on this scan."
-    if state.stale:
-        return f"{len(state.stale)} slices are out of date; 'Update' renews them."
+    if old := out_of_date(state):
+        return f"{len(old)} slices are out of date; 'Update' renews them."
     if not state.results:
         return "Nothing was propagated: only what is painted would be written."
     return ""

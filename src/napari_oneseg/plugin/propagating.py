@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, get_args
 
 from qtpy.QtCore import QObject, Signal
 
+from napari_oneseg.config import Direction
 from napari_oneseg.plugin import work
 from napari_oneseg.plugin.foreground import Foreground
 from napari_oneseg.plugin.propagation_run import PropagationRun, next_job
 
 if TYPE_CHECKING:
-    from napari_oneseg.config import Direction
     from napari_oneseg.plugin.slice_table import SliceTable
     from napari_oneseg.propagation.propagate import LabelledSlice
     from napari_oneseg.session import OneSegSession
@@ -78,6 +78,17 @@ class Propagator(QObject):
         self.seconds: float | None = None
         self.others: LabelArray | None = None
         self._run: PropagationRun | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what was chosen, as plain values for JSON."""
+        return {"live": self.live, "direction": self.direction, "only_selected": self.only_selected}
+
+    def take(self, kept: Mapping[str, Any]) -> None:
+        """Take over what :meth:`to_dict` gave; what is missing stays."""
+        self.live = bool(kept.get("live", self.live))
+        self.only_selected = bool(kept.get("only_selected", self.only_selected))
+        if kept.get("direction") in get_args(Direction):
+            self.direction = kept["direction"]
 
     @property
     def can_be_live(self) -> bool:

@@ -1,4 +1,4 @@
-"""Which slice to look at next."""
+"""Which slices are to be looked at, and which next."""
 
 from __future__ import annotations
 
@@ -11,7 +11,15 @@ if TYPE_CHECKING:
     from napari_oneseg.plugin.slice_table import SliceTable
     from napari_oneseg.session_state import SessionState
 
-__all__ = ["Round", "slices_to_check"]
+__all__ = ["Round", "out_of_date", "slices_to_check"]
+
+
+def out_of_date(state: SessionState) -> frozenset[int]:
+    """Return the slices whose labels are older than what was painted since.
+
+    On a painted slice another label may have to arrive anew, but what the user has just painted is never called old.
+    """
+    return state.stale - state.painted.keys()
 
 
 def slices_to_check(state: SessionState, table: SliceTable) -> list[int]:

@@ -216,14 +216,14 @@ class ScanAtHand:
 
     def _exporting(self) -> Any:
         controller = self._controller
-        record = controller.book.record()
+        slice_range, record = controller.target.range, controller.book.record()
 
         def export(path: Path) -> None:
             from napari_oneseg.plugin.export import export_labels  # it takes the libraries that read and write images
 
             assert controller.session is not None
             assert controller.scan is not None
-            work.write_export(path, controller.session, controller.scan, record, export_labels)
+            work.write_export(path, controller.session, controller.scan, slice_range, record, export_labels)
 
         return export
 

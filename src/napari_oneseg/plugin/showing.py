@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from qtpy.QtCore import QObject, QTimer
 
 from napari_oneseg.plugin import presenting
@@ -17,7 +18,7 @@ __all__ = ["Showing"]
 
 _REFRESH_MS = 60
 _PROGRESS_MS = 200
-_AXES = (("Axial (head to foot)", 0), ("Coronal (front to back)", 1), ("Sagittal (left to right)", 2))
+_AXES = (("Axial (feet to head)", 0), ("Coronal (front to back)", 1), ("Sagittal (right to left)", 2))
 
 
 class Showing(QObject):
@@ -73,6 +74,9 @@ class Showing(QObject):
     def _refresh_steps(self) -> None:
         """Bring up to date what changes while something is computed."""
         widget = self._widget
+        if widget.view.is_held:
+            self._progress_later.start()
+            return
         steps = presenting.steps(widget.controller) | widget.opener.steps() | widget.learner.steps()
         for name, state in steps.items():
             self._set(getattr(widget.view, name).set_state, state)
@@ -84,6 +88,10 @@ class Showing(QObject):
     def refresh(self) -> None:
         """Bring every panel up to date."""
         if self._closed:
+            return
+        if self._widget.view.is_held:
+            # Steps fold and unfold: nothing may move from under the mouse between press and release.
+            self._later.start()
             return
         widget, show = self._widget, self._set
         view, controller, inspector = widget.view, widget.controller, widget.inspector
@@ -123,8 +131,9 @@ class Showing(QObject):
         show(panel.set_scans, *opener.choices())
         axis = opened.session.volume.axis if opened else None
         show(panel.set_axes, [Choice(key, text) for text, key in _AXES], axis)
-        windows = opened.windows if opened else ()
-        show(panel.set_windows, [Choice(w.name, w.name, f"{w.low:g} to {w.high:g}") for w in windows], opener.window)
+        windows, limits = opened.windows if opened else (), self._widget.link.window
+        named = next((w.name for w in windows if limits and np.allclose(limits, (w.low, w.high), atol=0)), None)
+        show(panel.set_windows, [Choice(w.name, w.name, f"{w.low:g} to {w.high:g}") for w in windows], named)
         devices = opened.devices if opened else (("auto", "Automatic"),)
         meaning = f"{opened.device_name}, features took {opened.seconds:.1f} s" if opened else ""
         show(panel.set_devices, [Choice(key, text) for key, text in devices], controller.device, meaning)

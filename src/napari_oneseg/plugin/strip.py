@@ -55,6 +55,8 @@ class SliceStrip(QWidget):
     """
 
     slice_chosen = Signal(int)
+    touched = Signal()
+    """The mouse was used on it, whether or not that leads to another slice."""
     range_edited = Signal(int, int)
 
     def __init__(self, parent: QWidget | None = None) -> None:
@@ -312,9 +314,9 @@ class SliceStrip(QWidget):
         return min(max(index, 0), max(self._data.n_slices - 1, 0))
 
     def _on_touch(self, x: float) -> None:
-        self.setFocus(Qt.FocusReason.MouseFocusReason)
         if self._data.n_slices:
             self._go_to(round(x))
+        self.touched.emit()
 
     def _go_to(self, index: int) -> None:
         index = self._clamped(index)

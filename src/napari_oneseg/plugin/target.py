@@ -92,10 +92,10 @@ class Target(QObject):
         session = self._need_session()
 
         def done(found: tuple[int, int]) -> None:
+            self.set_range(found)
             self.said.emit(
                 f"It seems to reach from slice {found[0]} to {found[1]}; correct that where it is wrong.", "info"
             )
-            self.set_range(found)
 
         self._foreground.do("locate", lambda _: session.locate(index, row, column), done)
 

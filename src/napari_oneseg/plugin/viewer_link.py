@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from qtpy.QtCore import QObject, Signal
 
 from napari_oneseg.plugin.beneath import AID, may_be_scan
-from napari_oneseg.plugin.scan_layer import labels_layer_kwargs
+from napari_oneseg.plugin.orientation_markers import OrientationMarkers
+from napari_oneseg.plugin.scan_layer import labels_layer_kwargs, record_of
 from napari_oneseg.plugin.scan_scene import ScanScene
 from napari_oneseg.plugin.view_model import Colour
 
@@ -43,6 +44,8 @@ class ViewerLink(QObject):
     """Another slice of the scan is on screen."""
     layers_changed = Signal()
     """Layers were added, removed or renamed."""
+    window_changed = Signal()
+    """Other grey values are shown black and white."""
     clicked = Signal(int, int, int)
     """A click that was asked for: slice, row, column."""
 
@@ -59,6 +62,7 @@ class ViewerLink(QObject):
         """The slice that is framed."""
         self._extra: dict[str, Layer] = {}
         self._clicks = False
+        self._markers = OrientationMarkers(viewer)
         viewer.dims.events.point.connect(self._moved)
         viewer.dims.events.order.connect(self._moved)
         for event in (viewer.layers.events.inserted, viewer.layers.events.removed, viewer.layers.events.reordered):
@@ -68,6 +72,10 @@ class ViewerLink(QObject):
         """Let go of the viewer."""
         self.want_click(False)
         self.scene.close()
+        if self.layer is not None:
+            self.layer.events.contrast_limits.disconnect(self._window_changed)
+        self._markers.close()
+        self.write_on_canvas("")
         self.viewer.dims.events.point.disconnect(self._moved)
         self.viewer.dims.events.order.disconnect(self._moved)
         layers = self.viewer.layers.events
@@ -79,10 +87,15 @@ class ViewerLink(QObject):
     def follow(self, layer: Image | None, scan: OpenScan | None) -> None:
         """Follow a scan, whose slices are shown one by one from now on."""
         self.want_click(False)
+        if self.layer is not None:
+            self.layer.events.contrast_limits.disconnect(self._window_changed)
+        if layer is not None:
+            layer.events.contrast_limits.connect(self._window_changed)
         self.layer, self.scan = layer, scan
         self.unmark()
         self.remove(DOUBT)
         self.remove(ORIGIN)
+        self._markers.follow(self._directions())
         if layer is None or scan is None:
             return
         self.axis = scan.shown.axis
@@ -153,6 +166,30 @@ class ViewerLink(QObject):
         place = np.asarray(self.layer.world_to_data(point))[-3:]
         return (place + 0.5) / self._coarseness() - 0.5
 
+    def _directions(self) -> NDArray[np.float64] | None:
+        """Return where in the patient napari's last three axes lead, (x, y, z) in each column.
+
+        None where only napari's own world is known of a layer, which says nothing of a patient.
+        """
+        layer, scan = self.layer, self.scan
+        if layer is None or scan is None:
+            return None
+        shape = scan.shown.array.shape
+        if not (record_of(layer.metadata, shape) or scan.shown.header or "coordinate_system" in layer.metadata):
+            return None
+        beginning = self._voxel((0.0, 0.0, 0.0))
+        steps = np.stack([self._voxel(unit) - beginning for unit in np.eye(3).tolist()], axis=1)
+        directions: NDArray[np.float64] = scan.shown.direction @ (np.array(scan.shown.spacing)[:, None] * steps)
+        return directions
+
+    @property
+    def window(self) -> tuple[float, float] | None:
+        """The grey values that are shown black and white, None where no scan is followed."""
+        if self.layer is None:
+            return None
+        low, high = self.layer.contrast_limits
+        return float(low), float(high)
+
     def set_window(self, low: float, high: float) -> None:
         """Show grey values from low to high."""
         if self.layer is not None:
@@ -174,6 +211,10 @@ class ViewerLink(QObject):
     def select(self, layer: Layer) -> None:
         """Make a layer the one that is worked on."""
         self.viewer.layers.selection.active = layer
+
+    def focus(self) -> None:
+        """Give the canvas the keyboard."""
+        self.viewer.window._qt_viewer.canvas.native.setFocus()  # noqa: SLF001 - there is no public way to it
 
     # Marks ---------------------------------------------------------------------------------------------------------
 
@@ -206,6 +247,8 @@ class ViewerLink(QObject):
         """Show a line over the slice; none where it is empty."""
         overlay = self.viewer.canvas.overlays.text
         overlay.text = text
+        # Where napari sets it above the letter, instead of one across the other on a narrow canvas.
+        overlay.position = "bottom_center" if text else "bottom_right"
         overlay.visible = bool(text)
 
     def show_doubt(self, doubt: NDArray[np.float32]) -> None:
@@ -275,6 +318,9 @@ class ViewerLink(QObject):
         index = self.current()
         if index is not None:
             self.slice_shown.emit(index)
+
+    def _window_changed(self, _event: Any = None) -> None:
+        self.window_changed.emit()
 
     def _changed(self, _event: Any = None) -> None:
         self.layers_changed.emit()

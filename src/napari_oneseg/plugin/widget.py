@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QEvent, QObject, Qt, QTimer
-from qtpy.QtGui import QKeySequence, QShortcut
+from qtpy.QtGui import QKeyEvent, QKeySequence, QShortcut
 from qtpy.QtWidgets import QAbstractButton, QApplication, QVBoxLayout, QWidget
 
 from napari_oneseg.plugin.asking import Asking
 from napari_oneseg.plugin.autosaving import Autosaver
+from napari_oneseg.plugin.canvas_focus import CanvasFocus
+from napari_oneseg.plugin.closing import Closing
 from napari_oneseg.plugin.controller import Controller
 from napari_oneseg.plugin.engine import Engine, Job
 from napari_oneseg.plugin.inspecting import Inspector
@@ -76,11 +78,12 @@ class OneSegWidget(QWidget):
         self.inspector = Inspector(self.controller, self.link, self.engine, self)
         self.learner = Learner(self.controller, self.opener, self)
         self.studier = Studier(self.controller, self.link, self.opener, self.painter, self.saver, self.asking, self)
+        self.closing = Closing(self.controller, self.painter, self.studier, self.saver, self.asking, self)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(0)
-        column.addWidget(self.asking)
         column.addWidget(self.view, 1)
+        self.view.notices.add(self.asking)
         self.setMinimumWidth(self.view.minimumWidth())
         self.showing = Showing(self)
         self._closed = False
@@ -92,6 +95,8 @@ class OneSegWidget(QWidget):
         self._connect_review()
         self._connect_choices()
         self._bind_keys()
+        # Last, so that a command has been carried out before.
+        self.canvas_focus = CanvasFocus(self.view, self.controller, self.painter, self.link, self.inspector, self)
         application = QApplication.instance()
         if application is not None:
             application.aboutToQuit.connect(self.shut_down)
@@ -104,6 +109,7 @@ class OneSegWidget(QWidget):
         controller = self.controller
         controller.changed.connect(self.showing.soon)
         controller.progressed.connect(self.showing.progressed)
+        controller.worked.connect(self.view.end_notice)
         controller.said.connect(self.view.notify)
         controller.slice_wanted.connect(self.link.go_to)
         controller.opened.connect(self._scan_opened)
@@ -114,6 +120,7 @@ class OneSegWidget(QWidget):
             told.connect(partial(self.view.notify, level="warning"))
         self.link.slice_shown.connect(self._slice_shown)
         self.link.layers_changed.connect(self.showing.soon)
+        self.link.window_changed.connect(self.showing.soon)
         for step in self.view.steps:
             step.cancelled.connect(controller.cancel)
         self.view.adapt.cancelled.disconnect(controller.cancel)
@@ -173,6 +180,8 @@ class OneSegWidget(QWidget):
         propagate.scope_chosen.connect(
             lambda scope: setattr(controller.propagator, "only_selected", scope == "selected")
         )
+        for chosen in (propagate.direction_chosen, propagate.scope_chosen):
+            chosen.connect(self._choice_made)
         propagate.live_toggled.connect(self._live_toggled)
         propagate.parameters_changed.connect(controller.set_parameters)
 
@@ -300,12 +309,17 @@ class OneSegWidget(QWidget):
         for window in opened.windows if opened else ():
             if window.name == name:
                 self.link.set_window(window.low, window.high)
-                self.opener.window = window.name
 
     def _live_toggled(self, on: bool) -> None:
         self.controller.propagator.live = on
+        self._choice_made()
         if on and self.controller.session is not None and self.controller.can_propagate:
             self.controller.propagate(quietly=True)
+
+    def _choice_made(self, *_: object) -> None:
+        """Keep with the work how it is propagated."""
+        if self.controller.session is not None and self.controller.session.has_work:
+            self.controller.worked.emit()
 
     def _paint_next(self, index: int) -> None:
         self.link.go_to(index)
@@ -315,19 +329,20 @@ class OneSegWidget(QWidget):
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         """Ask before the window closes over work that was not exported."""
-        if event.type() == QEvent.Type.Close and watched is self.window() and not self._closed:
-            self.painter.compare()
-            # What belongs to a study is kept in it.
-            asked = self.controller.has_unsaved_work and not self.studier.is_open
-            if (asked and not self.asking.may_close()) or not self._is_kept():
-                event.ignore()
-                return True
+        if watched is self.window() and not self._closed:
+            if event.type() == QEvent.Type.Close:
+                return self.closing.refuses(self.window(), event)
+            if event.type() == QEvent.Type.ChildPolished:
+                self.closing.watch(event.child())
         return super().eventFilter(watched, event)
 
-    def _is_kept(self) -> bool:
-        """Keep the work, or ask whether to lose it."""
-        problem = self.saver.keep()
-        return not problem or self.asking.is_sure(f"The work on this scan cannot be kept. {problem}\n\nClose anyway?")
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        """End what was typed with Enter; keep keys that mean nothing here from the viewer, whose shortcuts they are."""
+        if event.key() in {Qt.Key.Key_Return, Qt.Key.Key_Enter}:
+            self.canvas_focus.end_typing()
+        modifiers = event.modifiers() & ~(Qt.KeyboardModifier.ShiftModifier | Qt.KeyboardModifier.KeypadModifier)
+        if modifiers:
+            super().keyPressEvent(event)
 
     def showEvent(self, event: Any) -> None:
         """Watch the window once the dock is in one."""

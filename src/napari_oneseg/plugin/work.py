@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_oneseg.plugin.reviewing import out_of_date
+
 if TYPE_CHECKING:
     from napari_oneseg.checkpoint import Weights
     from napari_oneseg.plugin.engine import Report
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from napari_oneseg.session import OneSegSession
     from napari_oneseg.session_file import SavedSession
     from napari_oneseg.session_job import PropagationJob
+    from napari_oneseg.session_state import SessionState
     from napari_oneseg.windows import Window
 
 __all__ = ["OpenedScan", "Ranking", "confidence_volume", "open_scan", "rank", "rank_next", "run_job", "write_export"]
@@ -120,6 +123,14 @@ def _for_weights(kept: SavedSession, sha256: str) -> SavedSession:
     return replace(kept, weights=sha256, state=kept.state.out_of_date())
 
 
+def _labelled_range(state: SessionState, slice_range: tuple[int, int] | None) -> tuple[int, int] | None:
+    """Return the slices that labels were carried through: the user's range, unless it was changed afterwards."""
+    reached = state.results.keys()
+    if not reached or (slice_range and slice_range[0] <= min(reached) and max(reached) <= slice_range[1]):
+        return slice_range
+    return min(reached), max(reached)
+
+
 def _devices() -> tuple[tuple[str, str], ...]:
     import torch
 
@@ -162,15 +173,20 @@ def confidence_volume(session: OneSegSession) -> NDArray[np.float32]:
 
 
 def write_export(
-    path: Path, session: OneSegSession, scan: OpenScan, extras: dict[str, Any], write: Callable[..., None]
+    path: Path,
+    session: OneSegSession,
+    scan: OpenScan,
+    slice_range: tuple[int, int] | None,
+    extras: dict[str, Any],
+    write: Callable[..., None],
 ) -> Path:
-    """Write the labels on the grid of the scan's file, with what they rest on beside them."""
+    """Write the labels on the grid of the scan's file, with what they rest on; ``slice_range`` is the user's."""
     from napari_oneseg.provenance import propagation_record
 
     state = session.state
     result = session.result()
-    record = propagation_record(session, result, None, state.direction) | extras
+    record = propagation_record(session, result, _labelled_range(state, slice_range), state.direction) | extras
     record["accepted"] = sorted(state.frozen)
-    record["not_up_to_date"] = sorted(state.stale)
+    record["not_up_to_date"] = sorted(out_of_date(state))
     write(path, session.volume.from_slices(result.labels), scan, record)
     return path

@@ -149,7 +149,7 @@ def test_one_main_button_stands_out(view: OneSegView) -> None:
     assert standing_out() == [view.review]
     view.propagate.set_state(StepState("done"))
     view.propagate.set_state(StepState("attention"))
-    assert standing_out() == [view.propagate], "the one that asked last"
+    assert standing_out() == [view.propagate], "what is out of date comes before checking"
     view.propagate.set_state(StepState("done"))
     view.review.set_state(StepState("done"))
     assert standing_out() == [view.export]

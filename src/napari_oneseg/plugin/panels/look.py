@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 
-from qtpy.QtCore import QEvent, QObject, QSignalBlocker, QSize, Qt, Signal
+from qtpy.QtCore import QSignalBlocker, QSize, Qt, Signal
 from qtpy.QtGui import QPaintEvent, QResizeEvent
 from qtpy.QtWidgets import (
     QComboBox,
@@ -23,7 +23,7 @@ from qtpy.QtWidgets import (
 
 from napari_oneseg.plugin.view_model import Choice
 
-__all__ = ["ACCENT", "ATTENTION", "DONE", "STYLE", "ActionButton", "ChoiceBox", "OneLine", "WheelGuard", "paragraph"]
+__all__ = ["ACCENT", "ATTENTION", "DONE", "STYLE", "ActionButton", "ChoiceBox", "OneLine", "paragraph"]
 
 ACCENT = "#0072c3"
 DONE = "#2c8f52"
@@ -180,17 +180,6 @@ class OneLine(QLabel):
 
     def _elide(self) -> None:
         self.setText(self.fontMetrics().elidedText(self._full, Qt.TextElideMode.ElideRight, max(self.width() - 4, 0)))
-
-
-class WheelGuard(QObject):
-    """Keeps the wheel, which is meant to scroll the panel, from changing a value it happens to pass over."""
-
-    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        """Pass the wheel on to what lies behind, unless the control has the focus."""
-        if event.type() == QEvent.Type.Wheel and isinstance(watched, QWidget) and not watched.hasFocus():
-            event.ignore()
-            return True
-        return False
 
 
 def paragraph(text: str = "") -> QLabel:

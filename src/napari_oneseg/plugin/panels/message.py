@@ -1,4 +1,4 @@
-"""One message at a time, above the steps."""
+"""One message at a time, over the steps."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class MessageBar(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._level = "info"
+        self.level = "info"
         self.sign = QLabel()
         self.sign.setAlignment(Qt.AlignmentFlag.AlignCenter)
         self.sign.setFixedWidth(20)
@@ -44,7 +44,7 @@ class MessageBar(QWidget):
 
     def show_message(self, text: str, level: Literal["info", "warning", "error"]) -> None:
         """Replace the message; an empty text takes it away."""
-        self._level = level
+        self.level = level
         self.sign.setText(SIGNS[level])
         self.text.setText(text)
         self.setAccessibleName(f"{level}: {text}")
@@ -54,7 +54,7 @@ class MessageBar(QWidget):
     def paintEvent(self, _event: QPaintEvent) -> None:
         """Draw a faint ground and an edge in the colour of the level."""
         painter = QPainter(self)
-        colour = QColor(COLOURS[self._level])
+        colour = QColor(COLOURS[self.level])
         painter.fillRect(0, 0, 4, self.height(), colour)
         colour.setAlphaF(0.16)
         painter.fillRect(4, 0, self.width() - 4, self.height(), colour)

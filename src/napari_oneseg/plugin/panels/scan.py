@@ -48,7 +48,7 @@ class ScanPanel(Step):
         buttons.addWidget(self.folder_button, 3)
         self.scans = ChoiceBox("Scan", "The scan to work on, of those that are open.", "No scan is open")
         self.axes = ChoiceBox("Slices", "The direction in which the scan is cut into slices.")
-        self.windows = ChoiceBox("Window", "Brightness and contrast.")
+        self.windows = ChoiceBox("Window", "Brightness and contrast.", "Set by hand")
         self.devices = ChoiceBox("Compute on", "What computes; it changes the time, not the result.")
         self.meaning = OneLine()
         self.choices = QWidget()

@@ -97,6 +97,11 @@ class Step(QFrame):
         """Whether it asks to be done."""
         return self._state.kind in {"ready", "attention"}
 
+    @property
+    def needs_attention(self) -> bool:
+        """Whether something about it is not as it should be."""
+        return self._state.kind == "attention"
+
     def set_leading(self, leads: bool) -> None:
         """Let its main button stand out while the step is ready, or not, where another step comes first."""
         self._leads = leads

@@ -1,4 +1,4 @@
-"""The whole panel: the slice strip on top, then messages, then the steps."""
+"""The whole panel: the slice strip on top, then the steps, and over their lower end what is said."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from qtpy.QtCore import QSize, Qt, QTimer
 from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import (
     QAbstractSpinBox,
-    QComboBox,
     QFrame,
     QLineEdit,
     QScrollArea,
-    QSlider,
     QVBoxLayout,
     QWidget,
 )
 
 from napari_oneseg.plugin.panels.adapt import AdaptPanel
 from napari_oneseg.plugin.panels.export import ExportPanel
-from napari_oneseg.plugin.panels.look import STYLE, WheelGuard
+from napari_oneseg.plugin.panels.input_guard import InputGuard
+from napari_oneseg.plugin.panels.look import STYLE
 from napari_oneseg.plugin.panels.message import MessageBar
+from napari_oneseg.plugin.panels.notices import Notices
 from napari_oneseg.plugin.panels.paint import PaintPanel
 from napari_oneseg.plugin.panels.propagate import PropagatePanel
 from napari_oneseg.plugin.panels.review import ReviewPanel
@@ -35,6 +35,7 @@ from napari_oneseg.plugin.strip import SliceStrip
 __all__ = ["OneSegView"]
 
 LEAST_WIDTH = 300
+_ROOM_FOR_MESSAGES = 72
 
 
 class OneSegView(QWidget):
@@ -61,7 +62,8 @@ class OneSegView(QWidget):
         )  # fmt: skip
         column = QWidget()
         rows = QVBoxLayout(column)
-        rows.setContentsMargins(2, 2, 2, 8)
+        # The last step can be scrolled clear of a message.
+        rows.setContentsMargins(2, 2, 2, _ROOM_FOR_MESSAGES)
         rows.setSpacing(4)
         for step in self.steps:
             rows.addWidget(step)
@@ -84,14 +86,12 @@ class OneSegView(QWidget):
         outer.setSpacing(4)
         outer.addWidget(self.strip)
         outer.addWidget(self.study)
-        outer.addWidget(self.messages)
         outer.addWidget(self.area, 1)
-        self._guard = WheelGuard(self)
-        for kind in (QComboBox, QAbstractSpinBox, QSlider):
-            for control in column.findChildren(kind):
-                control.installEventFilter(self._guard)
+        self.notices = Notices(self)
+        self.notices.add(self.messages)
+        self.guard = InputGuard(self)
+        self.guard.pressed.connect(self._pressed)
         self._lead_to: Step | None = None
-        self._waiting: list[Step] = []
         # An unfolded step is laid out over several rounds of events.
         self._later = QTimer(self)
         self._later.setSingleShot(True)
@@ -104,8 +104,23 @@ class OneSegView(QWidget):
         return QSize(LEAST_WIDTH + 40, 700)
 
     def notify(self, text: str, level: Literal["info", "warning", "error"] = "info") -> None:
-        """Show a message until it is dismissed or another one comes; an empty text takes it away."""
+        """Show a message until it is dismissed, another one comes, or it is over; an empty text takes it away."""
         self.messages.show_message(text, level)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether a control is pressed just now that must not move before it is released."""
+        held = self.guard.held
+        return held is not None and held is not self.strip and not self.strip.isAncestorOf(held)
+
+    def end_notice(self) -> None:
+        """Take a message away that spoke of what is over; a warning stays until it is dismissed or replaced."""
+        if self.messages.level == "info":
+            self.notify("")
+
+    def _pressed(self, widget: QWidget) -> None:
+        if not self.notices.isAncestorOf(widget):
+            self.end_notice()
 
     def set_shortcuts(self, shortcuts: Mapping[str, str]) -> None:
         """Show keys on the buttons they stand for: propagate, next, accept, suggest; missing ones are taken off."""
@@ -124,16 +139,20 @@ class OneSegView(QWidget):
             self._later.start()
 
     def _choose_leading(self) -> None:
-        """Let one main button stand out: that of the step that asked last; exporting waits for all others."""
-        self._waiting = [step for step in self._waiting if step.is_ready]
-        self._waiting += [step for step in self.steps if step.is_ready and step not in self._waiting]
-        urgent = [step for step in self._waiting if step is not self.export] or self._waiting
+        """Let one main button stand out, by what is to be done first now, however it came to that.
+
+        What is out of date is renewed before it is checked, and checked before it is exported. A suggestion waits for
+        no button: painting leads to it.
+        """
+        after = sorted((self.review, self.propagate), key=lambda step: not step.needs_attention)
+        ways = self.scan, self.paint, *after, self.suggest, self.export
+        first = next((step for step in ways if step.is_ready), None)
         for step in self.steps:
-            step.set_leading(not urgent or step is urgent[-1])
+            step.set_leading(step is first)
 
     def _lead(self) -> None:
         step, self._lead_to = self._lead_to, None
-        if step is None or not step.opens_itself or self._is_being_edited():
+        if step is None or not step.opens_itself or self.is_held or self._is_being_edited():
             return
         # First its end, then its beginning: where the step is higher than the panel, the beginning is what counts.
         self.area.ensureVisible(0, step.geometry().bottom(), 0, 4)
