@@ -259,6 +259,12 @@ class Studier(QObject):
         if arrival is None:
             self._come_back(hand)
             return
+        work = arrival.propagated or arrival.kept
+        axis = None if work is None else hand.other_axis(work)
+        if axis is not None:
+            # Of before a session file said so: only the scan itself has told in which plane it was painted.
+            self._opener.change_axis(axis)
+            return
         self._arrival = None
         self.changed.emit()
         if arrival.problem:
