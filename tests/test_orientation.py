@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import permutations, product
 from pathlib import Path
 
@@ -201,6 +202,17 @@ def test_the_grid_of_other_formats_is_the_file_s_to_the_last_bit(tmp_path: Path,
     assert written.GetOrigin() == scan.GetOrigin()
     assert written.GetDirection() == scan.GetDirection()
     assert file_grid(volume).origin == scan.GetOrigin()
+
+
+def test_a_cropped_scan_has_a_grid_of_its_own(tmp_path: Path) -> None:
+    """Its header still names the file's origin; what is written must not lie there."""
+    file_in_order(tmp_path / "scan.mha", Orientation(flips=(True, True, False)))
+    volume = read_volume(tmp_path / "scan.mha")
+    cropped = replace(volume, array=volume.array[:, :2])
+    write_labels(tmp_path / "labels.mha", np.ones(cropped.array.shape, np.uint8), cropped)
+    # The file runs to the front: its first row is now the second of those that are left.
+    expected = np.asarray(volume.origin) + np.asarray(volume.direction) @ (np.asarray(volume.spacing) * (3, 1, 0))
+    np.testing.assert_allclose(sitk.ReadImage(str(tmp_path / "labels.mha")).GetOrigin(), expected, atol=1e-9)
 
 
 def test_the_default_axis_is_chosen_in_patient_order(tmp_path: Path) -> None:

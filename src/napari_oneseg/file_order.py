@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
+
 from napari_oneseg.orientation import Grid, Orientation
 from napari_oneseg.volume import Volume
 
@@ -16,6 +18,8 @@ __all__ = ["FILE_ORIGIN", "file_grid", "file_slice", "in_file_order", "reorient"
 
 FILE_ORIGIN = "file_origin"
 """The entry of ``Volume.header`` that keeps the file's own origin: turned there and back, it would be rounded."""
+
+_ROUNDING = 1e-6  # of the smallest spacing
 
 
 def reorient(volume: Volume, way: Orientation) -> Volume:
@@ -29,12 +33,13 @@ def in_file_order(volume: Volume) -> Volume:
 
 
 def file_grid(volume: Volume) -> Grid:
-    """Return the grid of a scan's file, to the last bit."""
+    """Return the grid of a scan's file, to the last bit; of a scan that was cropped or moved since, its own."""
     grid = volume.grid.turned(volume.to_file)
     if FILE_ORIGIN not in volume.header:
         return grid
     x, y, z = map(float, volume.header[FILE_ORIGIN].split())
-    return replace(grid, origin=(x, y, z))
+    is_rounding = np.allclose(grid.origin, (x, y, z), rtol=0, atol=_ROUNDING * min(grid.spacing))
+    return replace(grid, origin=(x, y, z)) if is_rounding else grid
 
 
 def _on(volume: Volume, grid: Grid, way: Orientation) -> Volume:

@@ -178,6 +178,27 @@ def test_what_python_has_saved_is_resumed_in_the_window_and_back(dock: StudyDock
     np.testing.assert_array_equal(session.annotation.slices[5], expected)
 
 
+def test_what_was_saved_before_in_another_plane_opens_in_it(dock: StudyDock, tmp_path: Path) -> None:
+    """The first axis of the file, along which Python took the slices of such a scan, runs to the back."""
+    study = tmp_path / "study"
+    study.mkdir()
+    volume = replace(small_scan(3), spacing=(1.0, 1.0, 1.0), slice_axis=None)
+    path = in_order(study / "scan.nii.gz", volume, Orientation((1, 0, 2), (True, False, False)))
+    scan = replace(read_volume(path), slice_axis=1)
+    before = OneSegSession(WEIGHTS, "cpu")
+    before.set_volume(in_file_order(scan))
+    image = np.zeros(before.volume.slices.shape[1:], np.uint8)
+    image[2:5, 10:20] = 2
+    before.annotate(before.volume.n_slices - 1 - 12, image)
+    save_session(study / "scan.oneseg", replace(before.snapshot(), slice_axis=None))
+    dock.open(study)
+    session = dock.widget.controller.session
+    assert session is not None
+    assert session.volume.axis == 1
+    assert np.flatnonzero(dock.layer.data.any((0, 2))).tolist() == [12], dock.said
+    np.testing.assert_array_equal(dock.layer.data[:, 12], image)
+
+
 def test_what_python_saved_in_the_order_of_the_file_is_turned(dock: StudyDock, tmp_path: Path) -> None:
     study = tmp_path / "study"
     volume, session = painted_in_python(study, "RAS")

@@ -94,10 +94,12 @@ def test_voxels_outside_the_scan_are_refused(wrong: tuple[int, int, int]) -> Non
         checked_voxel(wrong, (COUNT, *SHAPE))
 
 
-def test_grey_values_on_the_feature_grid() -> None:
+@pytest.mark.parametrize("step", [1, -1], ids=["as it is", "a flipped view, as many a file is read"])
+def test_grey_values_on_the_feature_grid(step: int) -> None:
     stack, _, _ = body()
     rng = np.random.default_rng(0)
-    volume = Volume(rng.normal(size=(COUNT, 80, 80)).cumsum(1) * 100, (3.0, 1.0, 1.0))
+    array = (rng.normal(size=(COUNT, 80, 80)).cumsum(1) * 100).astype(np.float32)
+    volume = Volume(array[:, ::step, ::step], (3.0, 1.0, 1.0))
     grey = coarse_grey(volume, replace(stack, grid=WorkingGrid((80, 80), (80, 80), 2)))
     assert grey.shape == (COUNT, 40, 40)
     assert grey.min() == -1.0

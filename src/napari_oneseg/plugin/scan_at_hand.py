@@ -120,6 +120,14 @@ class ScanAtHand:
             self._controller.slice_wanted.emit(index)
         return True
 
+    def other_axis(self, kept: SavedSession) -> int | None:
+        """Return along which axis something was made on this scan, if that is another than the one it is open in."""
+        from napari_oneseg.session_order import in_scan_order
+
+        session = self._controller.session
+        axis = None if session is None else in_scan_order(kept, session.volume).slice_axis
+        return None if session is None or axis == session.volume.axis else axis
+
     def adopt(self, images: Mapping[int, LabelArray]) -> None:
         """Take slices that were painted elsewhere, but for those on which something was painted here since."""
         state = self._controller.state

@@ -11,11 +11,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 from operator import methodcaller
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QObject, Signal
+from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_oneseg.plugin import presenting_study
 from napari_oneseg.plugin.engine import Job
@@ -259,6 +260,13 @@ class Studier(QObject):
         self.keeper.touch()
         if arrival is None:
             self._come_back(hand)
+            return
+        work = arrival.propagated or arrival.kept
+        axis = None if work is None else hand.other_axis(work)
+        if axis is not None:
+            # Of before a session file said so: only the scan itself has told in which plane it was painted. Not at
+            # once, because others are about to look at the scan that was opened.
+            QTimer.singleShot(0, partial(self._opener.change_axis, axis))
             return
         self._arrival = None
         self.changed.emit()

@@ -68,7 +68,7 @@ def coarse_grey(
     if stack.refinement is not None:  # it needs them too
         return np.asarray(stack.refinement.grey[:, 0].float().cpu().numpy(), dtype=np.float32)
     maps = [
-        stack.grid.to_features(torch.from_numpy(np.asarray(image, dtype=np.float32))[None, None])[0, 0].numpy()
+        stack.grid.to_features(torch.from_numpy(np.ascontiguousarray(image, np.float32))[None, None])[0, 0].numpy()
         for image in volume.slices
     ]
     return normalise(np.stack(maps), preprocessing)
