@@ -286,7 +286,8 @@ def _recorded(record: ScanRecord, array: NDArray[np.generic]) -> tuple[Volume, O
     kept = record.orientation.to_shown(record.source.array)
     if array.__array_interface__ == kept.__array_interface__:
         return record.source, record.orientation
-    return replace(record.source, array=record.orientation.to_source(array)), record.orientation
+    # What was padding in the file has other grey values by now.
+    return replace(record.source, array=record.orientation.to_source(array), padding=None), record.orientation
 
 
 def _measured(snapshot: LayerSnapshot, shape: tuple[int, ...]) -> tuple[Matrix, str]:
