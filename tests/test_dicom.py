@@ -154,11 +154,17 @@ def test_time_points_that_nothing_tells_apart(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "other", [{"tags": {"0020|0037": "1\\0\\0\\0\\0\\1"}}, {"shape": (3, 3)}], ids=["orientation", "size"]
+    ("other", "told"),
+    [
+        ({"tags": {"0020|0037": "1\\0\\0\\0\\0\\1"}}, "plane coronal"),
+        ({"tags": {"0020|0037": "1\\0\\0\\0\\0.8\\0.6"}}, "plane axial, turned by 36.9 degrees"),
+        ({"shape": (3, 3)}, "size 3 x 3"),
+    ],
+    ids=["orientation", "turned", "size"],
 )
-def test_an_image_that_does_not_belong_is_left_out(tmp_path: Path, other: dict[str, Any]) -> None:
+def test_an_image_that_does_not_belong_is_left_out(tmp_path: Path, other: dict[str, Any], told: str) -> None:
     dicom(tmp_path, [0, 2, 4])
-    with pytest.warns(UserWarning, match="'T1 axial', 3 slices is opened. Left out: 'T1 axial', 1 image"):
+    with pytest.warns(UserWarning, match=f"'T1 axial', 3 slices is opened. Left out: 'T1 axial, {told}', 1 image"):
         assert read_volume(dicom(tmp_path, [6], first=10, **other)).array.shape == (3, 5, 4)
 
 

@@ -127,6 +127,14 @@ def test_one_slice_that_is_there_twice_is_named(tmp_path: Path) -> None:
     assert "one image for each position" in said
 
 
+def test_parts_that_differ_in_pixel_size_can_be_told_apart_and_chosen(tmp_path: Path) -> None:
+    save_series(tmp_path, [0.0, 2.0, 4.0])
+    save_series(tmp_path, [6.0, 8.0], first=3, PixelSpacing=[0.8, 0.5])
+    said = message(tmp_path)
+    assert "2 DICOM series (7: 'T1 axial', 3 slices; 7: 'T1 axial, pixels 0.8 x 0.5 mm', 2 slices)" in said
+    assert read_volume(tmp_path, series="T1 axial, pixels 0.8 x 0.5 mm").array[0, 0, 0] == grey(3)[0, 0]
+
+
 # A single position
 
 

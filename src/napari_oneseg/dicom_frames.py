@@ -249,7 +249,7 @@ def _frame(header: Header, index: int, instance: int, entries: Mapping[str, Any]
         position,
         orientation,
         spacing,
-        None if height is None else float(height),
+        float(height) if isinstance(height, float) else None,
         1.0 if slope is None else float(slope),
         0.0 if intercept is None else float(intercept),
         {_TRAITS[keyword]: value for keyword, value in traits.items()},

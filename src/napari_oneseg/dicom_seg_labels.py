@@ -123,11 +123,10 @@ def _check_object(dataset: Any, name: str, volume: Volume) -> None:
     """Refuse what is no segmentation, or one in another space than the scan's."""
     modality = dataset.get("Modality")
     if modality != "SEG":
-        kind = "contours (RTSTRUCT)" if modality == "RTSTRUCT" else f"a DICOM file of modality {modality or 'unknown'}"
-        raise AnnotationError(
-            f"{name} is {kind}; a DICOM segmentation (SEG) was expected, or a label image ending in "
-            f"{', '.join(READABLE)}. 3D Slicer converts the one to the other."
-        )
+        wanted = f"a DICOM segmentation (SEG) was expected, or a label image ending in {', '.join(READABLE)}"
+        if modality == "RTSTRUCT":
+            raise AnnotationError(f"{name} holds contours (RTSTRUCT); {wanted}. 3D Slicer converts them.")
+        raise AnnotationError(f"{name} is a DICOM file of modality {modality or 'unknown'}; {wanted}.")
     ours, theirs = volume.header.get(FRAME_OF_REFERENCE), dataset.get("FrameOfReferenceUID")
     if ours and theirs and ours != theirs:
         raise AnnotationError(

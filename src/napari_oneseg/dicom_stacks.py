@@ -20,6 +20,7 @@ __all__ = ["Stack", "grouped", "places_of", "split"]
 
 _TURNED = 1e-3  # of a component of the axes' unit vectors
 _STRETCHED = 1e-3  # of the pixel's side
+_PLANES = ("sagittal", "coronal", "axial")  # by the patient's axis, x, y and z, that is closest to their normal
 
 # What sets images apart, its name and its value, and the images.
 _Part = tuple[str, str, list[Frame]]
@@ -35,7 +36,25 @@ class Stack:
 
 def split(frames: Iterable[Frame]) -> list[Stack]:
     """Split the images of a series into scans; the largest comes first among those of different orientation or size."""
-    return [stack for alike in _alike(frames) for stack in _scans(alike)]
+    alike = _alike(frames)
+    return [stack for group in alike for stack in _scans(group, _told_from(alike[0][0], group[0]))]
+
+
+def _told_from(first: Frame, frame: Frame) -> dict[str, str]:
+    """Say in what an image of another stack differs from one of the first, by name."""
+    told = {}
+    if frame.orientation and first.orientation and not _close(first.orientation, frame.orientation, _TURNED):
+        normals = [np.cross(one.orientation[:3], one.orientation[3:]) for one in (first, frame) if one.orientation]
+        before, plane = (_PLANES[int(np.abs(normal).argmax())] for normal in normals)
+        turned = np.degrees(np.arccos(np.clip(abs(normals[0] @ normals[1]), 0, 1)))
+        told["plane"] = plane if plane != before else f"{plane}, turned by {turned:.3g} degrees"
+    if frame.header.shape[1:] != first.header.shape[1:]:
+        told["size"] = "{} x {}".format(*frame.header.shape[1:])
+    elif frame.pixel_spacing and not _close(
+        first.pixel_spacing, frame.pixel_spacing, _STRETCHED * frame.pixel_spacing[0]
+    ):
+        told["pixels"] = "{:g} x {:g} mm".format(*frame.pixel_spacing)
+    return told
 
 
 def places_of(frames: Sequence[Frame]) -> dict[Frame, int]:
@@ -88,13 +107,13 @@ def _close(one: tuple[float, ...] | None, other: tuple[float, ...] | None, toler
     return max(abs(a - b) for a, b in zip(one, other, strict=True)) <= tolerance
 
 
-def _scans(frames: list[Frame]) -> Iterator[Stack]:
+def _scans(frames: list[Frame], told: dict[str, str]) -> Iterator[Stack]:
     """Tell images at the same positions apart. A single position makes no scan, however many images of it there are."""
     places = places_of(frames)
     if frames[0].header.is_mosaic or not any(places.values()):
-        yield Stack(frames)
+        yield Stack(frames, told)
     else:
-        yield from _told_apart(frames, places, {})
+        yield from _told_apart(frames, places, told)
 
 
 def _told_apart(frames: list[Frame], places: Mapping[Frame, int], told: dict[str, str]) -> Iterator[Stack]:

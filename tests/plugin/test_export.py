@@ -19,7 +19,7 @@ from napari_oneseg.plugin import export
 from napari_oneseg.plugin.export import export_labels, is_dicom, propose_export_path, record_path
 from napari_oneseg.plugin.scan_layer import OpenScan, describe_layer, open_snapshot, scan_layer_data, stamp_of
 from napari_oneseg.provenance import scan_record
-from tests.dicom_files import grey, put_pixels, save_series
+from tests.dicom_files import enhanced, grey, put_pixels, save, save_series
 from tests.plugin.layer_fixtures import DIRECTIONS, same_grid, save_scan
 
 RECORD = {
@@ -200,6 +200,18 @@ def one_label(scan: OpenScan) -> np.ndarray:
     labels = np.zeros(scan.shown.array.shape, np.uint8)
     labels[1, 2, 2] = 1
     return labels
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_multi_frame_file_gets_a_dicom_segmentation(tmp_path: Path, whole: bool) -> None:
+    dataset = enhanced(HEIGHTS)
+    dataset.FrameOfReferenceUID = FRAME
+    path = save(dataset, tmp_path / "scan" / "scan.dcm")
+    opened = opened_from(path if whole else path.parent)
+    export_labels(tmp_path / "out.dcm", one_label(opened), opened, RECORD)
+    (entry,) = pydicom.dcmread(tmp_path / "out.dcm").PerFrameFunctionalGroupsSequence
+    (image,) = entry.DerivationImageSequence[0].SourceImageSequence
+    assert (image.ReferencedSOPInstanceUID, image.ReferencedFrameNumber) == (dataset.SOPInstanceUID, 2)
 
 
 def another_patient(dataset: pydicom.Dataset) -> None:

@@ -116,6 +116,14 @@ def test_a_filtered_layer_of_the_same_shape_keeps_the_grid(tmp_path: Path) -> No
     np.testing.assert_array_equal(scan_of_layer(layer).shown.array, layer.data)
 
 
+def test_padding_is_known_of_a_scan_s_own_grey_values_only() -> None:
+    data, kwargs, _ = scan_layer_data(Volume(grey_values(), SPACING, padding=(-9.0, 0.0)), "scan")
+    layer = Image(data, **kwargs)
+    assert scan_of_layer(layer).shown.padding == (-9, 0)
+    layer.data = layer.data * 2 + 5
+    assert scan_of_layer(layer).shown.padding is None
+
+
 def test_a_cropped_layer_is_on_a_grid_of_its_own(tmp_path: Path) -> None:
     layer = from_path(save_scan(tmp_path / "scan.nii", DIRECTIONS["oblique"]))
     layer.data = layer.data[1:]

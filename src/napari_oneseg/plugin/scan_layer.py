@@ -339,7 +339,8 @@ def _recorded(volume: Volume, array: NDArray[np.generic]) -> Volume:
     """Return the recorded scan, with the layer's own array where that was replaced, by a filtered one for instance."""
     if array.__array_interface__ == volume.array.__array_interface__:
         return volume
-    return replace(volume, array=array)
+    # What was padding in the file has other grey values by now.
+    return replace(volume, array=array, padding=None)
 
 
 def _level(layer: Image | Labels) -> tuple[Any, NDArray[np.float64], str]:
