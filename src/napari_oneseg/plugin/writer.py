@@ -47,6 +47,7 @@ def write_labels_layer(path: str, data: Any, meta: Mapping[str, Any]) -> list[st
 
 def _write(path: Path, snapshot: LayerSnapshot) -> None:
     labels = np.asarray(snapshot.data)
+    labels = labels.reshape(labels.shape[-3:])  # without axes of length 1, such as one time point
     if snapshot.record is not None:
         write_labels(path, snapshot.record.orientation.to_source(labels), snapshot.record.source)
     else:
