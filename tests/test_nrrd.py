@@ -12,7 +12,7 @@ import SimpleITK as sitk
 
 from napari_oneseg.errors import InputError
 from napari_oneseg.io import count_frames, read_volume
-from napari_oneseg.nrrd import check_nrrd, listed_volumes
+from napari_oneseg.nrrd import check_nrrd, listed_volumes, rewrite_nrrd
 
 LARGEST = 2 << 30
 SHAPE = (5, 6, 7)
@@ -182,6 +182,14 @@ def test_voxels_packed_by_bzip2(tmp_path: Path, beside: bool, packing: str, name
     short = by_hand(tmp_path / "short.nrrd", bzipped(ARRAY.astype("<i2").tobytes(), packing)[:-20], **fields)
     with pytest.raises(InputError, match="damaged"):
         read_volume(short)
+
+
+def test_bytes_beyond_the_voxels_are_not_unpacked(tmp_path: Path) -> None:
+    voxels = ARRAY.astype("<i2").tobytes()
+    path = by_hand(tmp_path / "scan.nrrd", bz2.compress(voxels + bytes(64 << 20)), encoding="bzip2")
+    assert rewrite_nrrd(path, tmp_path / "plain.nrrd")
+    assert (tmp_path / "plain.nrrd").stat().st_size < 1000
+    np.testing.assert_array_equal(read_volume(tmp_path / "plain.nrrd").array, ARRAY)
 
 
 def test_several_files_packed_by_bzip2(tmp_path: Path) -> None:

@@ -176,3 +176,15 @@ def test_voxels_that_begin_within_the_header(tmp_path: Path, offset: float) -> N
         InputError, match=f"begin at byte {offset}, within its own header of 348 bytes; export it again"
     ):
         read_volume(path)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    ["ElementSpacing = 0.7 0.8 0\nHeaderSize = x\n", "ElementSpacing = 0.7 0.8 x\n", "ElementSpacing = x\n"],
+)
+def test_a_header_that_holds_no_numbers(tmp_path: Path, lines: str) -> None:
+    try:
+        scan, _ = read_volume_with_remarks(meta_image(tmp_path / "scan.mhd", lines))
+    except InputError:
+        return
+    assert not scan.spacing_known

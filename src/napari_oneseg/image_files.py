@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -193,8 +194,13 @@ def _rewritten(path: Path, folder: Path) -> Path:
     """Return the file that SimpleITK is to read: the same, or one in a folder."""
     for endings, rewrite in (((".nrrd", ".nhdr"), rewrite_nrrd), ((".mha", ".mhd"), rewrite_meta_image)):
         plain = folder / f"plain{endings[0]}"
-        if path.name.lower().endswith(endings) and rewrite(path, plain):
-            return plain
+        try:
+            if path.name.lower().endswith(endings) and rewrite(path, plain):
+                return plain
+        except InputError:
+            raise
+        except (ValueError, LookupError, EOFError, zlib.error) as error:
+            raise InputError(f"{path.name} is damaged or incomplete; copy or export it again.") from error
     return path
 
 

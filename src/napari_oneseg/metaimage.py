@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Mapping
 from io import BufferedReader
 from pathlib import Path
+from typing import BinaryIO
 
 from napari_oneseg.errors import InputError
 from napari_oneseg.packed import unpacked_length
@@ -127,18 +128,20 @@ def rewrite_meta_image(path: Path, target: Path) -> bool:
                 shutil.copyfileobj(file, whole, _BLOCK)
             elif "%" in beside:
                 for part in _slice_files(path, header):
-                    whole.write(_voxels_of(part, skip, _slice_bytes(header)))
+                    _copy(part, whole, skip, _slice_bytes(header))
             else:
                 length = _slice_bytes(header) * int(header["DimSize"].split()[-1])
-                whole.write(_voxels_of(path.with_name(Path(beside).name), skip, length))
+                _copy(path.with_name(Path(beside).name), whole, skip, length)
     return True
 
 
-def _voxels_of(part: Path, skip: int, length: int) -> bytes:
-    """Return what follows a header of ``skip`` bytes, at most ``length``; the last ``length`` bytes if that is -1."""
+def _copy(part: Path, whole: BinaryIO, skip: int, length: int) -> None:
+    """Copy what follows a header of ``skip`` bytes, at most ``length``; the last ``length`` bytes if that is -1."""
     with part.open("rb") as voxels:
         voxels.seek(skip if skip >= 0 else max(0, part.stat().st_size - length))
-        return voxels.read(length)
+        while length and (block := voxels.read(min(length, _BLOCK))):
+            whole.write(block)
+            length -= len(block)
 
 
 def _with_sides(text: str) -> str:

@@ -152,8 +152,12 @@ def rewrite_nrrd(path: Path, target: Path) -> bool:
             header = "".join(f"{name}: {text}\n" for name, text in own.items())
             plain.write(f"NRRD0005\n{header}\n".encode("latin-1"))
             if packing == "bzip2":
+                left = _claimed(fields) + int(fields.get("byte skip", fields.get("byteskip", 0)))
                 for block in unpacked(source, packing):
-                    plain.write(block)
+                    plain.write(block[:left])
+                    left -= len(block)
+                    if left <= 0:  # nobody asks for what follows, however much that becomes
+                        break
             else:
                 shutil.copyfileobj(source, plain, _BLOCK)
     return True

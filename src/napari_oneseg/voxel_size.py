@@ -72,7 +72,7 @@ def voxel_size(path: Path, image: sitk.Image, given: Spacing | None = None) -> V
         return VoxelSize(given, True, with_spacing(header, given) if is_nifti(path) else header)
     remark = (
         f"{path.name} does not say how large its voxels are: {_told((z, y, x))} are taken, so lengths and volumes (mL) "
-        "may be wrong. Give the size: --spacing Z,Y,X, or 'Set voxel size' in the window."
+        "may be wrong. Give the size with --spacing Z,Y,X on the command line, or correct the file."
     )
     return VoxelSize((z, y, x), False, header, (remark,))
 

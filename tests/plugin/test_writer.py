@@ -78,6 +78,20 @@ def test_a_cropped_layer_does_not_take_the_scan_s_grid(make_napari_viewer: MakeV
     assert read_volume(tmp_path / "out.nii.gz").array.shape == (5, 5, 4)
 
 
+@pytest.mark.parametrize("leading", [(1,), (1, 1)])
+def test_axes_of_length_one_are_left_aside(
+    make_napari_viewer: MakeViewer, tmp_path: Path, leading: tuple[int, ...]
+) -> None:
+    """One time point, one channel: as docs/formats.md says."""
+    layer = make_napari_viewer().add_labels(
+        painted().reshape(*leading, *SHAPE), name="organs", scale=(*leading, *SPACING), translate=(*leading, 3, 2, 1)
+    )
+    layer.save(str(tmp_path / "out.nii.gz"), plugin=PLUGIN)
+    written = sitk.ReadImage(str(tmp_path / "out.nii.gz"))
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(written), painted())
+    np.testing.assert_allclose((*written.GetSpacing(), *written.GetOrigin()), (*SPACING[::-1], 1, 2, 3), rtol=1e-6)
+
+
 def test_a_2d_layer_is_explained(make_napari_viewer: MakeViewer, tmp_path: Path) -> None:
     layer = make_napari_viewer().add_labels(painted()[1], name="organs")
     with pytest.raises(OutputError, match="'organs' is a single 2D image"):

@@ -80,7 +80,7 @@ def _beneath(layer: Labels, layers: Sequence[Layer]) -> ScanRecord | None:
 
 def _write(path: Path, snapshot: LayerSnapshot) -> None:
     labels = np.asarray(snapshot.data)
-    labels = labels.reshape(labels.shape[-3:])
+    labels = labels.reshape(labels.shape[-3:])  # without axes of length 1, such as one time point
     if snapshot.record is not None:
         write_labels(path, labels, snapshot.record.volume)
         return
