@@ -99,7 +99,10 @@ def left_out(scans: NDArray[np.str_], real: NDArray[np.bool_], traits: Array, di
 def report(expected: Array, dice: Array, certainty: Array, groups: NDArray[np.str_]) -> dict[str, Any]:
     """Print and return the errors, by data set, and the reliability of the expected Dice."""
     rows = {"mean confidence of the label": measured(certainty, dice), "expected Dice": measured(expected, dice)}
-    rows |= {f"expected Dice, {name}": measured(expected[groups == name], dice[groups == name]) for name in set(groups)}
+    rows |= {
+        f"expected Dice, {name}": measured(expected[groups == name], dice[groups == name])
+        for name in np.unique(groups).tolist()
+    }
     cells = [[name, str(row["slices"]), f"{row['error']:.3f}", f"{row['auc']:.3f}"] for name, row in rows.items()]
     print(markdown(["", "slices", "mean absolute error", "AUC below 0.7"], cells), end="\n\n")
     reliability = []

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from napari_oneseg.evaluation.effort import COUNTS, MOST_SLICES, EffortCurve
 from napari_oneseg.evaluation.effort_report import reach, results_after
@@ -208,6 +209,47 @@ def speed_machine() -> str:
     )
 
 
+def exam(group: str) -> str:
+    """Return the mean Dice and the losses by kind of failure, of each kind of object of the exam."""
+    profiles = json.loads((RESULTS / "exam.json").read_text(encoding="utf-8"))["profiles"][group]
+    names = [name for name in profiles["all"] if name not in ("objects", "dice")]
+    rows = [
+        [kind, str(row["objects"]), f"{row['dice']:.2f}", *(f"{row[name]:.3f}" for name in names)]
+        for kind, row in profiles.items()
+    ]
+    return plain_table(["", "objects", "Dice", *names], rows)
+
+
+def calibration() -> dict[str, Any]:
+    """Return how well the expected Dice of slices agrees with the true one."""
+    found: dict[str, Any] = json.loads((RESULTS / "calibration.json").read_text(encoding="utf-8"))
+    return found
+
+
+def expected_errors() -> str:
+    """Return the errors of the expected Dice beside those of the confidence that it is made from."""
+    rows = [
+        [name, str(row["slices"]), f"{row['error']:.3f}", f"{row['auc']:.3f}"]
+        for name, row in calibration()["errors"].items()
+    ]
+    return plain_table(["", "slices", "mean absolute error", "AUC, Dice below 0.7"], rows)
+
+
+def reliability() -> str:
+    """Return how good slices of like expected Dice really are."""
+    rows = [
+        [
+            f"{row['from']:.1f} to {row['to']:.1f}",
+            str(row["slices"]),
+            f"{row['expected']:.2f}",
+            f"**{row['dice']:.2f}**",
+            *(f"{100 * row[key]:.0f} %" for key in ("below_0.7", "below_0.9")),
+        ]
+        for row in calibration()["reliability"]
+    ]
+    return plain_table(["expected", "slices", "mean expected", "mean Dice", "below 0.7", "below 0.9"], rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "accuracy-overview": overview,
     "accuracy-intervals": intervals,
@@ -215,6 +257,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "accuracy-effort": effort,
     **{f"accuracy-organs {data}": (lambda data=data: organs(data)) for data in TITLES},
     **{f"accuracy-full {data}": (lambda data=data: full(data)) for data in TITLES},
+    **{f"exam {group}": (lambda group=group: exam(group)) for group in ("generated", "chaos_mr_t2", "btcv_ct")},
+    "expected-dice-errors": expected_errors,
+    "expected-dice-reliability": reliability,
     "speed": speed,
     "speed-machine": speed_machine,
 }

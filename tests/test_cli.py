@@ -409,6 +409,12 @@ def test_propagate_writes_labels_confidence_report_and_figure(
         assert entry["volume_ml"] == pytest.approx(mask.sum() * 4.0 * 1.0 * 1.5 / 1000)
         assert entry["slices"] == [held[0], held[-1]]
     assert len(record["confidence"]) == 10
+    shown_on = {entry["index"]: entry["labels"] for entry in record["slices"]}
+    assert {k: set(found) for k, found in shown_on.items()} == {
+        k: set(map(str, np.unique(plane[plane > 0]))) for k, plane in enumerate(labels) if plane.any()
+    }
+    assert all(entry["expected_dice"] == 1 for entry in shown_on[PAINTED].values())
+    assert all(0 <= entry["expected_dice"] < 1 for entry in shown_on[PAINTED + 1].values())
     assert set(record["seconds"]) == {"read", "features", "propagate", "write"}
     assert record["versions"]["napari-oneseg"] == __version__
     assert str(tmp_path) not in report.read_text()

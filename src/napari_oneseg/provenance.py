@@ -14,10 +14,10 @@ from napari_oneseg.config import Direction
 from napari_oneseg.device import describe_device
 from napari_oneseg.file_order import file_grid, file_slice
 from napari_oneseg.planes import plane_name
-from napari_oneseg.propagation.expected_dice import expected_dice
 from napari_oneseg.screening import checked_range
 from napari_oneseg.session import OneSegSession, Propagation
-from napari_oneseg.volume import Annotation, Volume
+from napari_oneseg.session_result import expected_by_slice
+from napari_oneseg.volume import Volume
 
 __all__ = ["export_record", "file_place", "propagation_record", "scan_record", "software_versions"]
 
@@ -126,7 +126,7 @@ def propagation_record(
         },
         "labels": {label: _label_record(result, label) for label in result.volumes_ml},
         "confidence": confidence,
-        "slices": _slice_records(result, session.annotation, volume),
+        "slices": _slice_records(expected_by_slice(result, session.annotation, volume)),
         "seconds": dict(seconds or {}),
         "device": describe_device(session.device),
         "weights": {"name": weights.name, "sha256": weights.sha256},
@@ -134,15 +134,12 @@ def propagation_record(
     }
 
 
-def _slice_records(result: Propagation, annotation: Annotation, volume: Volume) -> list[dict[str, Any]]:
+def _slice_records(expected: Mapping[int, Mapping[int, float]]) -> list[dict[str, Any]]:
     """Return, of each slice that shows a label, its index and how good each of its labels is expected to be."""
-    spacing = (volume.slice_spacing, *volume.in_plane_spacing)
-    by_slice: dict[int, dict[str, dict[str, float]]] = {}
-    for label in result.volumes_ml:
-        found = expected_dice(result.labels, result.confidence, annotation, spacing, label)
-        for index, dice in found.items():
-            by_slice.setdefault(index, {})[str(label)] = {"expected_dice": round(dice, 3)}
-    return [{"index": index, "labels": labels} for index, labels in sorted(by_slice.items())]
+    return [
+        {"index": index, "labels": {str(label): {"expected_dice": round(dice, 3)} for label, dice in labels.items()}}
+        for index, labels in expected.items()
+    ]
 
 
 def _label_record(result: Propagation, label: int) -> dict[str, Any]:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_oneseg.propagation.expected_dice import expected_dice
 from napari_oneseg.session_state import SessionState
-from napari_oneseg.volume import LabelArray, Volume, label_dtype
+from napari_oneseg.volume import Annotation, LabelArray, Volume, label_dtype
 
-__all__ = ["Propagation", "all_labels", "present_result"]
+__all__ = ["Propagation", "all_labels", "expected_by_slice", "present_result"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,3 +61,28 @@ def present_result(state: SessionState, volume: Volume) -> Propagation:
     counts = zip(*np.unique(labels[labels > 0], return_counts=True), strict=True)
     volumes = {int(value): float(number * volume.voxel_ml) for value, number in counts}
     return Propagation(labels, confidence, scores, volumes)
+
+
+def expected_by_slice(result: Propagation, annotation: Annotation, volume: Volume) -> dict[int, dict[int, float]]:
+    """Return how good each label is expected to be on each slice, as a Dice coefficient.
+
+    Parameters
+    ----------
+    result
+        What a session has handed out.
+    annotation
+        The painted, corrected and accepted slices that it rests on.
+    volume
+        The scan.
+
+    Returns
+    -------
+    By slice, ascending, then by label: 0 to 1, 1 where it was painted. Slices without a label are left out.
+    """
+    spacing = (volume.slice_spacing, *volume.in_plane_spacing)
+    by_slice: dict[int, dict[int, float]] = {}
+    for label in result.volumes_ml:
+        expected = expected_dice(result.labels, result.confidence, annotation, spacing, label)
+        for index, dice in expected.items():
+            by_slice.setdefault(index, {})[label] = dice
+    return dict(sorted(by_slice.items()))

@@ -62,8 +62,8 @@ def bent(traits: NDArray[np.float64], bends: NDArray[np.float64]) -> NDArray[np.
     low = np.concatenate([np.full_like(bends[:1], -np.inf), bends])
     high = np.concatenate([bends, np.full_like(bends[:1], np.inf)])
     begin = np.concatenate([np.zeros_like(bends[:1]), bends])
-    stretches: NDArray[np.float64] = (np.clip(traits[:, None], low, high) - begin).reshape(len(traits), -1)
-    return stretches
+    stretches: NDArray[np.float64] = np.clip(traits[:, None], low, high) - begin
+    return stretches.reshape(len(traits), -1)
 
 
 @cache

@@ -91,10 +91,10 @@ def slice_traits(
                 if k in settled:
                     break
                 overlap = common[min(k, k - way)]
+                least_overlap = min(least_overlap, overlap)
                 if not area[k]:
-                    least_overlap = 0.0
                     continue
-                least_certainty, least_overlap = min(least_certainty, beside[k]), min(least_overlap, overlap)
+                least_certainty = min(least_certainty, beside[k])
                 steps = abs(k - start)
                 change = float(np.log(area[k] / max(area[start], 1.0)))
                 reach = np.log1p(steps * spacing[0] / radius)
