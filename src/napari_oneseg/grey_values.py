@@ -1,7 +1,7 @@
 """Which grey values of a scan were measured in the body, and which only stand in the file.
 
 Padding outside a scanner's circle, metal, a burnt-in frame, a few huge outliers and a mask of zeros say nothing of the
-tissue, but would take the range of a mapping or a window for themselves. On an ordinary scan nothing is left out.
+tissue, but would take the range of a mapping or a window for themselves. Of an ordinary scan next to nothing is left out.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ _SHARED = 1e-3  # of the voxels: what is meant by many
 _MOST = 0.6  # The darkest value counts as this share of all voxels at most: beyond, more of it says nothing new.
 _LEAST = 0.01  # of the voxels: where less than this would be left, all there is counts
 _ROUNDS = 4
-_STEPS = 65_535
+_AIR = 0.1  # of the bulk, from its bottom: where air lies
+_BITS = 20  # of a value's digits, by which values are called equal
 _MAX_SAMPLES = 250_000
 
 
@@ -38,15 +39,16 @@ def is_padded(array: NDArray[np.generic], padding: tuple[float, float] | None) -
     """
     if padding is None:
         return None
-    inside = (array >= padding[0]) & (array <= padding[1])
+    inside: NDArray[np.bool_] = np.greater_equal(array, padding[0]) & np.less_equal(array, padding[1])
     if not inside.any():
         return None
-    others = array[~inside]
+    others = array[~inside].astype(np.float64)
     if not others.size:
         return None
     bottom, top = np.percentile(others[:: max(1, others.size // _MAX_SAMPLES) | 1], _BULK)
     # Some headers name a value that tissue has: 0 in Hounsfield units, for instance.
-    return None if padding[1] > bottom and padding[0] < top else inside
+    among = padding[1] > bottom + _AIR * (top - bottom) and padding[0] < top
+    return None if among else inside
 
 
 def body_values(values: NDArray[np.generic], padding: tuple[float, float] | None = None) -> NDArray[np.float64]:
@@ -84,7 +86,12 @@ def _plausible(values: NDArray[np.float64]) -> tuple[float, float]:
     for _ in range(_ROUNDS):
         low, high = _without_filling(kept)
         inner = kept[(kept >= low) & (kept <= high)]
-        bottom, top = np.percentile(inner, _BULK)
+        brighter = inner[inner > inner[0]]  # a mask of zeros may be larger than all else
+        if brighter.size < _LEAST * few.size:
+            break
+        bottom, top = np.percentile(brighter, _BULK)
+        if bottom == top:
+            break
         reach = _FENCE * (top - bottom)
         inner = inner[(inner >= bottom - reach) & (inner <= top + reach)]
         if inner.size == kept.size or inner.size < _LEAST * few.size:
@@ -100,8 +107,9 @@ def _without_filling(ordered: NDArray[np.float64]) -> tuple[float, float]:
     """Return the range of sorted grey values without one that many voxels share and that is far from all others."""
     low, high = float(ordered[0]), float(ordered[-1])
     # Resampling leaves a value that was filled in equal only to a few digits.
-    steps = np.rint((ordered / 2 - low / 2) * (2 * _STEPS / max(high - low, np.finfo(float).tiny)))
-    _, first, counts = np.unique(steps, return_index=True, return_counts=True)
+    mantissa, exponent = np.frexp(ordered)
+    rounded = np.ldexp(np.rint(mantissa * 2**_BITS), exponent)
+    _, first, counts = np.unique(rounded, return_index=True, return_counts=True)
     shared = np.flatnonzero(counts >= max(2, _SHARED * ordered.size))
     if not shared.size:
         return low, high

@@ -55,7 +55,7 @@ def normalise(
         counts = np.ones_like(counts)
     share = _limit_share(counts / counts.sum(), config.contrast_limit / _BINS)
     levels = np.concatenate([[0.0], np.cumsum(share)])
-    mapped = np.interp(array.ravel(), edges, 2.0 * levels / levels[-1] - 1.0)
+    mapped = np.interp(array.ravel().astype(np.float64), edges, 2.0 * levels / levels[-1] - 1.0)
     result: NDArray[np.float32] = mapped.reshape(array.shape).astype(np.float32)
     padded = is_padded(array, padding)
     if padded is not None:
