@@ -1,7 +1,8 @@
 """Which grey values of a scan were measured in the body, and which only stand in the file.
 
 Padding outside a scanner's circle, metal, a burnt-in frame, a few huge outliers and a mask of zeros say nothing of the
-tissue, but would take the range of a mapping or a window for themselves. Of an ordinary scan next to nothing is left out.
+tissue, but would take the range of a mapping or a window for themselves. Of an ordinary scan next to nothing is left
+out.
 """
 
 from __future__ import annotations
