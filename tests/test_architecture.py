@@ -25,6 +25,7 @@ LAYERS = [
     "process_lock",
     "files",
     "slice_range",
+    "grey_values",
     "volume",
     "orientation",
     "windows",
