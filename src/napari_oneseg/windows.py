@@ -53,7 +53,13 @@ def looks_like_ct(volume: Volume) -> bool:
     for a part cut out of the body, where half of the voxels are soft tissue and some as dark as fat. A CT that was
     rescaled, to 8 bits for instance, does not.
     """
-    values = body_values(_sample(volume), volume.padding)
+    # Not body_values: air that is one value everywhere is left out there, and here it tells a CT.
+    values = _sample(volume).astype(np.float64)
+    padded = is_padded(values, volume.padding)
+    values = values if padded is None else values[~padded]
+    filled = values == values.min()
+    if values.min() < _AIR[0] and not filled.all():  # outside the scanner's circle many files hold one such value
+        values = values[~filled]
     lowest, highest = float(values.min()), float(values.max())
     below_air = np.count_nonzero(values < _AIR[0]) / values.size
     if lowest < _LOWEST or highest > _HIGHEST or below_air > _SOME_AIR:

@@ -103,4 +103,4 @@ def test_grey_values_on_the_feature_grid() -> None:
     assert -1.0 <= grey.min() < -0.8
     assert 0.8 < grey.max() <= 1.0
     coarse = volume.slices.reshape(COUNT, 40, 2, 40, 2).mean((2, 4))
-    assert np.corrcoef(grey.ravel(), coarse.ravel())[0, 1] > 0.9
+    assert np.corrcoef(grey.ravel(), coarse.ravel())[0, 1] > 0.85
