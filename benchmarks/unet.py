@@ -197,7 +197,8 @@ def patch_source(case: Case, design: Design) -> tuple[Tensor, Tensor]:
 
 def grey_slices(case: Case, design: Design) -> Tensor:
     """Return the scan as the network sees it, (n, rows, columns)."""
-    grey = torch.from_numpy(np.ascontiguousarray(case.volume.to_slices(normalise(case.volume.array))))
+    volume = case.volume
+    grey = torch.from_numpy(np.ascontiguousarray(volume.to_slices(normalise(volume.array, padding=volume.padding))))
     size = [side // design.shrink for side in grey.shape[1:]]
     return functional.interpolate(grey[None], size=size, mode="bilinear", antialias=True, align_corners=False)[0]
 

@@ -27,6 +27,7 @@ LAYERS = [
     "native",
     "slice_range",
     "planes",
+    "grey_values",
     "orientation",
     "volume",
     "file_order",

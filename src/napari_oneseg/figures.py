@@ -239,7 +239,7 @@ def _upright(volume: Volume, image: NDArray[np.generic]) -> NDArray[np.generic]:
 
 def _grey_picture(volume: Volume) -> Callable[[Axes, int, Window], None]:
     """Return what draws a slice; the grey values are spread as the network sees them, whatever the modality."""
-    slices = volume.to_slices(normalise(volume.array))
+    slices = volume.to_slices(normalise(volume.array, padding=volume.padding))
     height, width = volume.in_plane_spacing
 
     def show(axes: Axes, index: int, window: Window) -> None:

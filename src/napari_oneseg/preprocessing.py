@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from napari_oneseg.config import PreprocessingConfig
+from napari_oneseg.grey_values import body_values, is_padded
 
 __all__ = ["WorkingGrid", "normalise", "working_grid"]
 
@@ -22,23 +23,30 @@ _BINS = 512
 _MAX_SAMPLES = 4_000_000
 
 
-def normalise(array: NDArray[np.generic], config: PreprocessingConfig | None = None) -> NDArray[np.float32]:
+def normalise(
+    array: NDArray[np.generic],
+    config: PreprocessingConfig | None = None,
+    padding: tuple[float, float] | None = None,
+) -> NDArray[np.float32]:
     """Map grey values to -1..1 by a contrast-limited histogram equalisation of the whole scan.
 
     One mapping for the whole scan keeps a tissue's grey value equal in all slices, which the correspondence rests on.
-    The limit on the slope keeps air, a large part of most scans, from taking the range for its noise.
+    The limit on the slope keeps air, a large part of most scans, from taking the range for its noise. Padding, metal
+    and whatever else is no tissue has no say in the mapping (:func:`~napari_oneseg.grey_values.body_values`).
 
     Parameters
     ----------
     array
         Grey values, any shape, any unit.
+    padding
+        What the file calls padding, see :class:`~napari_oneseg.volume.Volume`.
 
     Returns
     -------
-    Same shape, float32, -1 to 1.
+    Same shape, float32, -1 to 1; padding is as dark as air, -1.
     """
     config = config or PreprocessingConfig()
-    sample = array.reshape(-1)[:: max(1, array.size // _MAX_SAMPLES)].astype(np.float32)
+    sample = body_values(array.reshape(-1)[:: max(1, array.size // _MAX_SAMPLES)], padding)
     low, high = np.percentile(sample, [config.low_percentile, config.high_percentile])
     if not high > low:  # nearly all voxels are equal: the few others are all there is to see
         low, high = float(array.min()), float(array.max())
@@ -47,8 +55,11 @@ def normalise(array: NDArray[np.generic], config: PreprocessingConfig | None = N
         counts = np.ones_like(counts)
     share = _limit_share(counts / counts.sum(), config.contrast_limit / _BINS)
     levels = np.concatenate([[0.0], np.cumsum(share)])
-    mapped = np.interp(array.astype(np.float32).ravel(), edges, 2.0 * levels / levels[-1] - 1.0)
+    mapped = np.interp(array.ravel().astype(np.float64), edges, 2.0 * levels / levels[-1] - 1.0)
     result: NDArray[np.float32] = mapped.reshape(array.shape).astype(np.float32)
+    padded = is_padded(array, padding)
+    if padded is not None:
+        result[padded] = -1.0
     return result
 
 

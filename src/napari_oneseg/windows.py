@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_oneseg.grey_values import body_values, is_padded
 from napari_oneseg.volume import Volume
 
 __all__ = ["CT_WINDOWS", "Window", "default_window", "looks_like_ct", "presets"]
@@ -55,11 +56,15 @@ def looks_like_ct(volume: Volume) -> bool:
     for a part cut out of the body, where half of the voxels are soft tissue and some as dark as fat. A CT that was
     rescaled, to 8 bits for instance, does not.
     """
-    values = _sample(volume)
+    # Not body_values: air that is one value everywhere is left out there, and here it tells a CT.
+    values = _sample(volume).astype(np.float64)
+    padded = is_padded(values, volume.padding)
+    values = values if padded is None else values[~padded]
+    filled = values == values.min()
+    if values.min() < _AIR[0] and not filled.all():  # outside the scanner's circle many files hold one such value
+        values = values[~filled]
     lowest, highest = float(values.min()), float(values.max())
-    # Outside the scanner's circle many files hold one value far below air.
-    padding = values == lowest
-    below_air = np.count_nonzero((values < _AIR[0]) & ~padding) / values.size
+    below_air = np.count_nonzero(values < _AIR[0]) / values.size
     if lowest < _LOWEST or highest > _HIGHEST or below_air > _SOME_AIR:
         return False
     tissue = _share(values, _SOFT_TISSUE)
@@ -72,9 +77,13 @@ def presets(volume: Volume) -> tuple[Window, ...]:
     """Return the windows worth offering for a scan, the default one first.
 
     Those of :data:`CT_WINDOWS` for a CT; for every scan "Auto", from 1 % of the voxels that are not background to
-    99.5 % of those of the body, and "Full range". Names are unique.
+    99.5 % of those of the body, and "Full range". Names are unique. What is no tissue, such as padding, has no say in
+    the first; what the file calls padding none in the second.
     """
-    own = (_auto(_sample(volume)), Window("Full range", float(volume.array.min()), float(volume.array.max())))
+    auto = _auto(body_values(_sample(volume), volume.padding))
+    padded = is_padded(volume.array, volume.padding)
+    measured = volume.array if padded is None else volume.array[~padded]
+    own = (auto, Window("Full range", float(measured.min()), float(measured.max())))
     return (*CT_WINDOWS, *own) if looks_like_ct(volume) else own
 
 
@@ -83,16 +92,16 @@ def default_window(volume: Volume) -> Window:
     return presets(volume)[0]
 
 
-def _sample(volume: Volume) -> NDArray[np.float32]:
+def _sample(volume: Volume) -> NDArray[np.generic]:
     """Take voxels evenly from the whole scan: every k-th of each axis, at most a few more than asked for."""
     shape = volume.array.shape
     coarse = int(np.ceil((volume.array.size / _SAMPLES) ** (1 / 3)))
     # Along a short axis, such as that of thick slices, less is left out.
     steps = [max(1, min(coarse, length // 16)) for length in shape]
-    return volume.array[tuple(slice(step // 2, None, step) for step in steps)].ravel().astype(np.float32)
+    return volume.array[tuple(slice(step // 2, None, step) for step in steps)].ravel()
 
 
-def _auto(values: NDArray[np.float32]) -> Window:
+def _auto(values: NDArray[np.float64]) -> Window:
     foreground = values[values > values.min()]
     chosen = foreground if foreground.size else values
     low = float(np.percentile(chosen, _BLACK_PERCENTILE))
@@ -101,7 +110,7 @@ def _auto(values: NDArray[np.float32]) -> Window:
     return Window("Auto", low, high if high > low else low + max(1.0, abs(low) * 1e-3))
 
 
-def _body(values: NDArray[np.float32]) -> NDArray[np.float32]:
+def _body(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the values above Otsu's threshold between noise and body, all where there is nothing to part.
 
     Of all thresholds Otsu's leaves the means of the two classes furthest apart, weighted by their sizes: N. Otsu, "A
@@ -115,9 +124,9 @@ def _body(values: NDArray[np.float32]) -> NDArray[np.float32]:
     below, sums = np.cumsum(counts), np.cumsum(counts * (edges[:-1] + edges[1:]) / 2)
     above = below[-1] - below
     between = (sums[-1] * below - sums * below[-1])[:-1] ** 2 / (below * above)[:-1]
-    body: NDArray[np.float32] = values[values > edges[1 + int(between.argmax())]]
+    body: NDArray[np.float64] = values[values > edges[1 + int(between.argmax())]]
     return body
 
 
-def _share(values: NDArray[np.float32], limits: tuple[float, float]) -> float:
+def _share(values: NDArray[np.float64], limits: tuple[float, float]) -> float:
     return float(np.count_nonzero((values >= limits[0]) & (values <= limits[1])) / values.size)

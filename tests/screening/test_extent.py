@@ -102,7 +102,7 @@ def test_grey_values_on_the_feature_grid(step: int) -> None:
     volume = Volume(array[:, ::step, ::step], (3.0, 1.0, 1.0))
     grey = coarse_grey(volume, replace(stack, grid=WorkingGrid((80, 80), (80, 80), 2)))
     assert grey.shape == (COUNT, 40, 40)
-    assert grey.min() == -1.0
-    assert grey.max() == 1.0
+    assert -1.0 <= grey.min() < -0.8
+    assert 0.8 < grey.max() <= 1.0
     coarse = volume.slices.reshape(COUNT, 40, 2, 40, 2).mean((2, 4))
-    assert np.corrcoef(grey.ravel(), coarse.ravel())[0, 1] > 0.9
+    assert np.corrcoef(grey.ravel(), coarse.ravel())[0, 1] > 0.85

@@ -180,7 +180,7 @@ def _label_by_label(
 
 def _chained(volume: Volume, register: Register) -> Propagate:
     """Make a method of a registration of two slices; each field is computed when first needed, and kept."""
-    slices = volume.to_slices(normalise(volume.array, REGISTRATION_GREY))
+    slices = volume.to_slices(normalise(volume.array, REGISTRATION_GREY, volume.padding))
     fields: dict[tuple[int, int], NDArray[np.float16]] = {}
 
     def step(target: int, reference: int, soft: NDArray[np.floating]) -> NDArray[np.floating]:

@@ -39,7 +39,7 @@ from napari_oneseg.volume import Volume
 
 __all__ = ["FeatureCache", "user_cache"]
 
-_FORMAT_VERSION = "1"
+_FORMAT_VERSION = "2"
 """To be raised whenever the same scan and the same weights give other features than before."""
 
 _LIMIT = 4 * 1024**3
@@ -183,7 +183,7 @@ def user_cache() -> FeatureCache | None:
 def _key(volume: Volume, preprocessing: PreprocessingConfig, weights: str, device: torch.device) -> str:
     """Return a hash over all that decides the features, down to the last digit."""
     parts = {
-        "scan": volume.content_hash,
+        "scan": [volume.content_hash, volume.padding],
         "weights": weights,
         "preprocessing": preprocessing.to_dict(),
         "versions": [_FORMAT_VERSION, __version__, torch.__version__],

@@ -89,7 +89,7 @@ def compute_features(
     device = torch.device(device)
     preprocessing = preprocessing or PreprocessingConfig()
     grid = _grid(volume, network, preprocessing)
-    slices = volume.to_slices(normalise(volume.array, preprocessing))
+    slices = volume.to_slices(normalise(volume.array, preprocessing, volume.padding))
     batch = _BATCH[device.type]
     while True:
         try:

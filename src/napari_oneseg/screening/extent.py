@@ -67,11 +67,13 @@ def coarse_grey(
     """Return normalised grey values on the feature grid, shape (n, rows, columns), -1 to 1."""
     if stack.refinement is not None:  # it needs them too
         return np.asarray(stack.refinement.grey[:, 0].float().cpu().numpy(), dtype=np.float32)
+    # First the mapping, then the mean: padding and metal would weigh on the mean of what lies beside them.
+    slices = volume.to_slices(normalise(volume.array, preprocessing, volume.padding))
     maps = [
         stack.grid.to_features(torch.from_numpy(np.ascontiguousarray(image, np.float32))[None, None])[0, 0].numpy()
-        for image in volume.slices
+        for image in slices
     ]
-    return normalise(np.stack(maps), preprocessing)
+    return np.stack(maps)
 
 
 def checked_voxel(voxel: tuple[int, int, int], shape: tuple[int, ...]) -> tuple[int, int, int]:

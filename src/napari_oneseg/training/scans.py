@@ -59,7 +59,8 @@ class WorkingScan:
         grid = working_grid(
             (rows, columns), volume.in_plane_spacing, features.stride, features.coarsest_stride, preprocessing
         )
-        slices: NDArray[np.float32] = volume.to_slices(normalise(volume.array, preprocessing))
+        grey = normalise(volume.array, preprocessing, volume.padding)
+        slices: NDArray[np.float32] = volume.to_slices(grey)
         working = torch.empty(len(slices), *grid.working, dtype=torch.float16)
         for index, image in enumerate(slices):
             working[index] = grid.to_working(torch.from_numpy(np.ascontiguousarray(image))[None, None])[0, 0]
