@@ -149,7 +149,7 @@ class LayerSnapshot:
     frame: Matrix
     display: Mapping[str, Any]
     record: ScanRecord | None = None
-    orientation: Orientation = Orientation()
+    orientation: Orientation = field(default_factory=Orientation)
     path: Path | None = None
     note: str = ""
     tiff: Path | None = None

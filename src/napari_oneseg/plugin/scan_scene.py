@@ -221,12 +221,9 @@ class ScanScene(QObject):
         if not isinstance(active, Labels) or active is self.labels:
             return ""
         if self.image is None:
-            return f"No scan is open: what is painted on '{active.name}' is in no export"
-        instead = f"select '{self.labels.name}'" if self.labels is not None else "press 'Paint'"
-        return (
-            f"'{active.name}' is not the layer that '{self.image.name}' is painted on: {instead}, or choose it under "
-            "'Labels'"
-        )
+            return "No scan is open: strokes are in no export."
+        instead = f"Select '{self.labels.name}'" if self.labels is not None else "Press 'Paint'"
+        return f"Strokes on this layer are in no export.\n{instead}, or choose this layer under 'Labels'."
 
     def _selected(self, _event: Any = None) -> None:
         active = self._viewer.layers.selection.active
