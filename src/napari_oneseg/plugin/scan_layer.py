@@ -98,12 +98,8 @@ class ScanRecord:
     @property
     def in_viewer(self) -> Matrix:
         """The way from the shown scan's voxels to napari's world."""
-        return straight_world(self.spacing) if self.world is None else self.world
-
-    @property
-    def spacing(self) -> tuple[float, ...]:
-        """Voxel size of the scan as it is shown, along (z, y, x), in mm."""
-        return tuple(self.source.spacing[axis] for axis in self.orientation.axes)
+        spacing = [self.source.spacing[axis] for axis in self.orientation.axes]
+        return straight_world(spacing) if self.world is None else self.world
 
     @property
     def to_patient(self) -> Matrix:
@@ -299,7 +295,6 @@ def describe_layer(layer: Image | Labels, beneath: ScanRecord | None = None) -> 
     world, shape = world_frame(layer, factors), tuple(data.shape[-3:])
     kept = kept_record(layer.metadata) or beneath
     exact = kept is not None and kept.is_grid_of(shape, world)
-    moved = MOVED if kept is not None and not exact else ""
     return LayerSnapshot(
         name=layer.name,
         data=data,
@@ -309,7 +304,7 @@ def describe_layer(layer: Image | Labels, beneath: ScanRecord | None = None) -> 
         record=kept if exact else None,
         orientation=kept.orientation if kept is not None and kept.shape == shape else Orientation(),
         path=readable_path(layer),
-        note=" ".join(filter(None, (loaded, moved))),
+        note=" ".join(filter(None, (loaded, MOVED if kept is not None and not exact else ""))),
         tiff=unscaled_tiff(layer),
         ome_zarr=unscaled_zarr(layer),
     )
