@@ -19,7 +19,7 @@ import numpy as np
 from napari.layers import Image, Labels, Layer
 from qtpy.QtCore import QObject, QTimer, Signal
 
-from napari_oneseg.plugin.beneath import is_placed, lies_on, may_be_scan, same_voxels
+from napari_oneseg.plugin.beneath import is_aid, is_placed, lies_on, may_be_scan, same_voxels
 from napari_oneseg.plugin.layer_grid import same_place, world_frame
 from napari_oneseg.plugin.scan_layer import kept_record, metadata_of
 
@@ -263,7 +263,7 @@ class ScanScene(QObject):
         active = self._viewer.layers.selection.active
         if self.image is None or self.image not in self._viewer.layers:
             return
-        if active is None or (self._is_owned(active) and self.owner(active) is not self.image):
+        if active is None or is_aid(active) or (self._is_owned(active) and self.owner(active) is not self.image):
             self.select()
 
     def _watch(self, image: Image | None) -> None:
