@@ -195,13 +195,16 @@ def test_labels_of_another_grid_are_refused_as_on_the_command_line(desk: Desk, t
     write_labels(tmp_path / "own_labels.nii.gz", labels, volume)
     desk.widget.opener.open_path(tmp_path / "one.nii.gz")
     desk.settle()
+    said: list[str] = []
+    desk.widget.painter.said.connect(lambda text, _: said.append(text))
     for name, taken in (("other_labels", False), ("own_labels", True)):
         (layer,) = desk.viewer.open(tmp_path / f"{name}.nii.gz", plugin="napari-oneseg")
         desk.settle()
         desk.widget.painter.choose(id(layer))
         desk.settle()
         assert (desk.layer is layer) == taken
-        assert ("not on the scan's grid" in desk.widget.view.messages.text.text()) != taken
+        assert any("not on the scan's grid" in text for text in said) != taken
+        said.clear()
 
 
 @pytest.mark.parametrize("change", ["scale", "units", "affine"])
@@ -241,16 +244,16 @@ def test_a_scan_that_is_scaled_after_it_was_opened_is_followed(desk: Desk, tmp_p
 @pytest.mark.parametrize("way", ["adopted", "painted here", "new layer", "resumed"])
 def test_no_label_value_is_ever_changed(desk: Desk, tmp_path: Path, way: str) -> None:
     desk.add_scan(0, "one")
-    controller, wanted = desk.widget.controller, {0, 5, 420, 70000}
+    controller, wanted = desk.widget.controller, {0, 5, 420, 65535}
     image = painted(5).astype(np.uint32)
-    image[2:5, 2:5], image[2:5, 8:12] = 420, 70000
+    image[2:5, 2:5], image[2:5, 8:12] = 420, 65535
     if way == "adopted":
         data = np.zeros((COUNT, *SHAPE), np.int32)
         data[3] = image
         layer = desk.viewer.add_labels(data, name="mine", scale=small_scan().spacing)
         desk.widget.painter.choose(id(layer))
     elif way == "painted here":
-        for value in (5, 420, 70000):
+        for value in (5, 420, 65535):
             controller.book.select(value)
             assert desk.layer.selected_label == value
             desk.layer.paint((3, 4, 2 + value % 30), value)
@@ -274,3 +277,15 @@ def test_no_label_value_is_ever_changed(desk: Desk, tmp_path: Path, way: str) ->
     desk.widget.export(tmp_path / "out.nii.gz")
     desk.settle()
     assert set(np.unique(np.asarray(nib.load(tmp_path / "out.nii.gz").dataobj))) == wanted
+
+
+def test_labels_that_nothing_can_hold_are_refused_and_not_changed(desk: Desk) -> None:
+    desk.add_scan(0, "one")
+    layer = desk.viewer.add_labels(np.zeros((COUNT, *SHAPE), np.int32), name="mine", scale=small_scan().spacing)
+    layer.data[3, 4, 5] = 70000
+    said: list[str] = []
+    desk.widget.painter.said.connect(lambda text, _: said.append(text))
+    desk.widget.painter.choose(id(layer))
+    assert desk.layer is not layer
+    assert "values up to 70000" in said[-1]
+    assert layer.data[3, 4, 5] == 70000

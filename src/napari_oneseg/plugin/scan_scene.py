@@ -73,11 +73,10 @@ class ScanScene(QObject):
         self._owners: weakref.WeakKeyDictionary[Layer, _Owner] = weakref.WeakKeyDictionary()
         self._hidden: weakref.WeakSet[Layer] = weakref.WeakSet()
         self._quiet = self._closed = False
-        self._removal, self._placing = QTimer(self), QTimer(self)
-        for timer, action in ((self._removal, self._after_removal), (self._placing, self.moved.emit)):
-            timer.setSingleShot(True)
-            timer.setInterval(0)
-            timer.timeout.connect(action)
+        self._removal = QTimer(self)
+        self._removal.setSingleShot(True)
+        self._removal.setInterval(0)
+        self._removal.timeout.connect(self._after_removal)
         viewer.layers.events.inserted.connect(self._inserted)
         viewer.layers.events.removed.connect(self._removed)
         viewer.layers.selection.events.active.connect(self._selected)
@@ -245,6 +244,7 @@ class ScanScene(QObject):
 
     def _inserted(self, event: Any) -> None:
         """Have a layer that appears on the open scan, and says nothing of its place, remember that it is its."""
+        self._removal.stop()  # it is what was added that is selected now
         layer, image, scan = event.value, self.image, self._scan
         if image is None or layer is image or not (may_be_scan(layer) or isinstance(layer, Labels)):
             return
@@ -274,4 +274,4 @@ class ScanScene(QObject):
                 getattr(image.events, name).connect(self._placed)
 
     def _placed(self, _event: Any = None) -> None:
-        self._placing.start()
+        self.moved.emit()
