@@ -244,9 +244,12 @@ class ScanScene(QObject):
 
     def _inserted(self, event: Any) -> None:
         """Have a layer that appears on the open scan, and says nothing of its place, remember that it is its."""
-        self._removal.stop()  # it is what was added that is selected now
         layer, image, scan = event.value, self.image, self._scan
-        if image is None or layer is image or not (may_be_scan(layer) or isinstance(layer, Labels)):
+        if not (may_be_scan(layer) or isinstance(layer, Labels)):
+            return
+        if not self._quiet:
+            self._removal.stop()  # what was added is selected now, and that is the user's wish
+        if image is None or layer is image:
             return
         of_file = layer.source.path is not None and not isinstance(layer, Labels)
         if scan is not None and not of_file and not is_placed(layer) and lies_on(layer, image):
