@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -19,7 +20,9 @@ from pytestqt.qtbot import QtBot
 from qtpy.QtWidgets import QApplication
 
 from napari_oneseg import scan_features
-from tests.plugin.plugin_fixtures import COUNT, SHAPE, STACK
+from napari_oneseg.plugin.widget import OneSegWidget
+from tests.plugin.plugin_fixtures import COUNT, SHAPE, STACK, scan_layer
+from tests.plugin.test_studying import StudyDock, new_dock, study  # noqa: F401 - a fixture
 from tests.plugin.test_widget import Desk
 
 SEEDS, ACTIONS = (int(part) for part in os.environ.get("ONESEG_MONKEY", "3x60").split("x"))
@@ -290,6 +293,136 @@ class Monkey:
         overlay.active = False
 
 
+class Wanderer:
+    """Goes from scan to scan by every door, and paints on whatever labels layer is selected then."""
+
+    def __init__(self, dock: StudyDock, seed: int) -> None:
+        self.dock, self.random = dock, np.random.default_rng(seed)
+        self.widget, self.viewer, self.scene = dock.widget, dock.viewer, dock.widget.link.scene
+        self.strokes: dict[str, NDArray[np.int64]] = {}
+        self.log: list[str] = []
+
+    def act(self) -> None:
+        actions = (
+            self.open, self.choose, self.plane, self.next, self.previous, self.select, self.select, self.delete,
+            self.stroke, self.stroke, self.stroke,
+        )  # fmt: skip
+        action = actions[int(self.random.integers(len(actions)))]
+        self.log.append(action.__name__)
+        action()
+        self.dock.settle()
+        self.check()
+
+    def one_of(self, layers: list[Any]) -> Any:
+        return layers[int(self.random.integers(len(layers)))] if layers else None
+
+    def open(self) -> None:
+        if len(self.widget.link.scans()) < 4:
+            layer = scan_layer(int(self.random.integers(5)), f"other {len(self.log)}")
+            self.viewer.add_layer(layer)
+
+    def choose(self) -> None:
+        scan = self.one_of(self.widget.link.scans())
+        if scan is not None:
+            self.widget.view.scan.scan_chosen.emit(id(scan))
+
+    def plane(self) -> None:
+        self.widget.opener.change_axis(int(self.random.integers(3)))
+
+    def next(self) -> None:
+        self.widget.studier.next()
+
+    def previous(self) -> None:
+        self.widget.studier.previous()
+
+    def select(self) -> None:
+        layer = self.one_of(list(self.viewer.layers))
+        self.log.append(str(layer))
+        if layer is not None:
+            self.viewer.layers.selection.active = layer
+
+    def delete(self) -> None:
+        layer = self.one_of(list(self.viewer.layers))
+        if layer is None or self.random.random() < 0.5:
+            return
+        self.log.append(layer.name)
+        self.viewer.layers.selection.active = layer
+        self.dock.settle()
+        if layer not in self.viewer.layers:  # the mark of a scan that was left
+            return
+        if layer.name.startswith("other") and isinstance(layer, Image):
+            self.strokes.pop(layer.name, None)  # kept for the case that it is opened again
+        self.viewer.layers.remove_selected()
+
+    def stroke(self) -> None:
+        layer, scan = self.viewer.layers.selection.active, self.widget.controller.scan
+        if scan is None:
+            return
+        if layer is not self.widget.painter.layer:
+            if isinstance(layer, Labels):
+                assert self.scene.warning, " ".join(self.log)
+            self.widget.painter.start()
+            layer = self.widget.painter.layer
+        assert layer is not None
+        layer.brush_size = int(self.random.integers(1, 8))
+        place = tuple(int(self.random.integers(size)) for size in layer.data.shape)
+        before = layer.data.copy()
+        layer.paint(place, int(self.random.integers(1, 4)))
+        QApplication.processEvents()
+        known = self.strokes.setdefault(scan.name, np.zeros(layer.data.shape, np.int64))
+        known[layer.data != before] = layer.data[layer.data != before]
+
+    def check(self) -> None:
+        log = " ".join(self.log)
+        opener, controller, shown = self.widget.opener, self.widget.controller, opener_key(self.widget)
+        if opener.layer is None:
+            assert controller.session is None, log
+            return
+        assert shown == id(opener.layer), log
+        assert controller.scan is not None, (log, self.widget.view.messages.text.text())
+        assert controller.scan.name == opener.layer.name, log
+        seen = [layer for layer in self.viewer.layers if layer.visible and isinstance(layer, Image | Labels)]
+        assert opener.layer in seen, log
+        assert all(self.scene.owner(layer) is opener.layer for layer in seen), (log, seen)
+        active = self.viewer.layers.selection.active
+        assert active is None or self.scene.owner(active) in (opener.layer, None), (log, active)
+        spans = [round(float(side.stop - side.start), 3) for side in self.viewer.dims.range]
+        sizes = zip(opener.layer.data.shape, opener.layer.scale, strict=True)
+        assert spans == [round(float((size - 1) * scale), 3) for size, scale in sizes], log
+        assert len(self.widget.link.label_layers()) == len({layer.name for layer in self.widget.link.label_layers()})
+        self.check_strokes(log)
+
+    def check_strokes(self, log: str) -> None:
+        session, scan = self.widget.controller.session, self.widget.controller.scan
+        assert session is not None
+        assert scan is not None
+        known = self.strokes.get(scan.name)
+        if known is not None:
+            labels = session.volume.from_slices(session.labels)
+            np.testing.assert_array_equal(labels[known > 0], known[known > 0], err_msg=log)
+            layer = self.widget.painter.layer
+            assert layer is None or np.array_equal(layer.data, labels), log
+
+    def export(self) -> None:
+        for scan in self.widget.link.scans():
+            self.widget.opener.open_key(id(scan))
+            self.dock.settle()
+            known = self.strokes.get(scan.name)
+            if known is None:
+                continue
+            path = self.dock.folder.parent / f"{scan.name}.nii.gz"
+            self.widget.export(path)
+            self.dock.settle()
+            written = np.asarray(nibabel.load(path).dataobj).transpose(2, 1, 0)
+            assert self.widget.controller.scan is not None
+            shown = self.widget.controller.scan.orientation.to_shown(written)
+            np.testing.assert_array_equal(shown[known > 0], known[known > 0], err_msg=" ".join(self.log))
+
+
+def opener_key(widget: OneSegWidget) -> Hashable:
+    return widget.opener.choices()[1]
+
+
 @pytest.fixture
 def desk(
     make_napari_viewer: Callable[[], Viewer], qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -310,3 +443,21 @@ def test_nothing_a_user_does_loses_a_stroke(desk: Desk, seed: int) -> None:
             monkey.check()
     monkey.check()
     monkey.export()
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_panel_canvas_and_selection_name_one_scan_and_no_stroke_is_lost(
+    make_napari_viewer: Callable[[], Viewer],
+    qtbot: QtBot,
+    tmp_path: Path,
+    study: Path,  # noqa: F811
+    clear_features: None,
+    seed: int,
+) -> None:
+    dock = new_dock(make_napari_viewer(), qtbot, tmp_path / "kept")
+    dock.open(study)
+    wanderer = Wanderer(dock, seed)
+    for _ in range(ACTIONS // 3):
+        wanderer.act()
+    wanderer.export()
+    dock.widget.shut_down()

@@ -17,17 +17,21 @@ from napari_oneseg.errors import InputError
 from napari_oneseg.plugin.layer_grid import Matrix, readable_path, same_place, world_frame
 from napari_oneseg.plugin.scan_layer import METADATA_KEY, ScanRecord, describe_layer, kept_record, open_snapshot
 
-__all__ = ["AID", "is_placed", "lies_on", "may_be_scan", "record_beneath", "same_voxels"]
+__all__ = ["AID", "is_aid", "is_placed", "lies_on", "may_be_scan", "record_beneath", "same_voxels"]
 
 AID = {METADATA_KEY: {"aid": True}}
 """Metadata of layers that only show something of the open scan."""
 _CORNERS = np.array(list(product((0.0, 1.0), repeat=3)))
 
 
+def is_aid(layer: Layer) -> bool:
+    """Whether a layer only shows something of the open scan."""
+    return bool(layer.metadata.get(METADATA_KEY) == AID[METADATA_KEY])
+
+
 def may_be_scan(layer: Any) -> bool:
     """Whether a layer is an image that could be opened as a scan."""
-    is_aid = layer.metadata.get(METADATA_KEY) == AID[METADATA_KEY]
-    return isinstance(layer, Image) and not is_aid and not layer.rgb and layer.ndim >= 3
+    return isinstance(layer, Image) and not is_aid(layer) and not layer.rgb and layer.ndim >= 3
 
 
 def is_placed(layer: Layer) -> bool:

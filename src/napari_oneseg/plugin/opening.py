@@ -345,7 +345,9 @@ class Opener(QObject):
         text = f"There is work on this scan that was not finished: {many}, last changed on {when}."
 
         def resume() -> None:
-            self._saver.load(found, lambda saved: self._resume(saved, found), self._failed)
+            self._saver.load(
+                found, lambda saved: self._resume(saved, found), lambda text: self.said.emit(text, "error")
+            )
 
         wanted = self.decide(found)
         if wanted:
@@ -353,9 +355,6 @@ class Opener(QObject):
         if wanted is not None:
             return
         self._asking.offer(text, resume, lambda: self._saver.discard(found))
-
-    def _failed(self, sentence: str) -> None:
-        self.said.emit(sentence, "error")
 
     def _resume(self, saved: SavedSession, found: Found) -> None:
         opened = self._controller.opened_scan

@@ -28,6 +28,7 @@ __all__ = ["Painter"]
 
 _MODES = {"brush": "paint", "eraser": "erase", "fill": "fill", "polygon": "polygon"}
 _NEW = "new"
+_LARGEST_VALUE = 65535
 
 
 class Painter(QObject):
@@ -153,6 +154,13 @@ class Painter(QObject):
             return
         if not isinstance(layer.data, np.ndarray):
             self.said.emit("This layer is not held in memory: duplicate it, and choose the copy.", "warning")
+            return
+        if layer.data.max(initial=0) > _LARGEST_VALUE:
+            self.said.emit(
+                f"'{layer.name}' holds values up to {layer.data.max()}; labels must lie between 0 (background) and "
+                f"{_LARGEST_VALUE}. Renumber the labels.",
+                "warning",
+            )
             return
         differences = self._differences(layer)
         if differences:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_oneseg.plugin import work
+from napari_oneseg.plugin.plane_change import seen_in_plane
 from napari_oneseg.plugin.study_desk import Left, plane_of
 from napari_oneseg.study import mean_confidence
 
@@ -127,6 +128,17 @@ class ScanAtHand:
         session = self._controller.session
         axis = None if session is None else in_scan_order(kept, session.volume).slice_axis
         return None if session is None or axis == session.volume.axis else axis
+
+    def restore_in_plane(self, kept: SavedSession) -> None:
+        """Take up what was painted in this plane before; where labels of another plane are shown, these stay."""
+        session = self._controller.session
+        assert session is not None
+        if not session.has_work:
+            self.restore(kept, None)
+            self.begin()
+            return
+        shown = session.result()
+        self.restore(replace(kept, state=seen_in_plane(shown.labels, shown.confidence, kept.state)), None)
 
     def adopt(self, images: Mapping[int, LabelArray]) -> None:
         """Take slices that were painted elsewhere, but for those on which something was painted here since."""

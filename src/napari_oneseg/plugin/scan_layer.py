@@ -285,7 +285,6 @@ def describe_layer(layer: Image | Labels, beneath: ScanRecord | None = None) -> 
     world, shape = world_frame(layer, factors), tuple(data.shape[-3:])
     kept = kept_record(layer.metadata) or beneath
     exact = kept is not None and kept.is_grid_of(shape, world)
-    moved = MOVED if kept is not None and not exact else ""
     return LayerSnapshot(
         name=layer.name,
         data=data,
@@ -295,7 +294,7 @@ def describe_layer(layer: Image | Labels, beneath: ScanRecord | None = None) -> 
         record=kept if exact else None,
         to_file=kept.volume.to_file if kept is not None and kept.shape == shape else Orientation(),
         path=readable_path(layer),
-        note=" ".join(filter(None, (loaded, moved))),
+        note=" ".join(filter(None, (loaded, MOVED if kept is not None and not exact else ""))),
         tiff=unscaled_tiff(layer),
         ome_zarr=unscaled_zarr(layer),
     )

@@ -19,7 +19,7 @@ import numpy as np
 from napari.layers import Image, Labels, Layer
 from qtpy.QtCore import QObject, QTimer, Signal
 
-from napari_oneseg.plugin.beneath import is_placed, lies_on, may_be_scan, same_voxels
+from napari_oneseg.plugin.beneath import is_aid, is_placed, lies_on, may_be_scan, same_voxels
 from napari_oneseg.plugin.layer_grid import same_place, world_frame
 from napari_oneseg.plugin.scan_layer import kept_record, metadata_of
 
@@ -73,11 +73,10 @@ class ScanScene(QObject):
         self._owners: weakref.WeakKeyDictionary[Layer, _Owner] = weakref.WeakKeyDictionary()
         self._hidden: weakref.WeakSet[Layer] = weakref.WeakSet()
         self._quiet = self._closed = False
-        self._removal, self._placing = QTimer(self), QTimer(self)
-        for timer, action in ((self._removal, self._after_removal), (self._placing, self.moved.emit)):
-            timer.setSingleShot(True)
-            timer.setInterval(0)
-            timer.timeout.connect(action)
+        self._removal = QTimer(self)
+        self._removal.setSingleShot(True)
+        self._removal.setInterval(0)
+        self._removal.timeout.connect(self._after_removal)
         viewer.layers.events.inserted.connect(self._inserted)
         viewer.layers.events.removed.connect(self._removed)
         viewer.layers.selection.events.active.connect(self._selected)
@@ -221,12 +220,9 @@ class ScanScene(QObject):
         if not isinstance(active, Labels) or active is self.labels:
             return ""
         if self.image is None:
-            return f"No scan is open: what is painted on '{active.name}' is in no export"
-        instead = f"select '{self.labels.name}'" if self.labels is not None else "press 'Paint'"
-        return (
-            f"'{active.name}' is not the layer that '{self.image.name}' is painted on: {instead}, or choose it under "
-            "'Labels'"
-        )
+            return "No scan is open: strokes are in no export."
+        instead = f"Select '{self.labels.name}'" if self.labels is not None else "Press 'Paint'"
+        return f"Strokes on this layer are in no export.\n{instead}, or choose this layer under 'Labels'."
 
     def _selected(self, _event: Any = None) -> None:
         active = self._viewer.layers.selection.active
@@ -249,7 +245,11 @@ class ScanScene(QObject):
     def _inserted(self, event: Any) -> None:
         """Have a layer that appears on the open scan, and says nothing of its place, remember that it is its."""
         layer, image, scan = event.value, self.image, self._scan
-        if image is None or layer is image or not (may_be_scan(layer) or isinstance(layer, Labels)):
+        if not (may_be_scan(layer) or isinstance(layer, Labels)):
+            return
+        if not self._quiet:
+            self._removal.stop()  # what was added is selected now, and that is the user's wish
+        if image is None or layer is image:
             return
         of_file = layer.source.path is not None and not isinstance(layer, Labels)
         if scan is not None and not of_file and not is_placed(layer) and lies_on(layer, image):
@@ -266,7 +266,7 @@ class ScanScene(QObject):
         active = self._viewer.layers.selection.active
         if self.image is None or self.image not in self._viewer.layers:
             return
-        if active is None or (self._is_owned(active) and self.owner(active) is not self.image):
+        if active is None or is_aid(active) or (self._is_owned(active) and self.owner(active) is not self.image):
             self.select()
 
     def _watch(self, image: Image | None) -> None:
@@ -277,4 +277,4 @@ class ScanScene(QObject):
                 getattr(image.events, name).connect(self._placed)
 
     def _placed(self, _event: Any = None) -> None:
-        self._placing.start()
+        self.moved.emit()

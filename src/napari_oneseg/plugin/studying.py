@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from functools import partial
 from operator import methodcaller
 from pathlib import Path
@@ -321,24 +320,16 @@ class Studier(QObject):
         """Go on with the scan at hand, opened once more: in another plane, on another device, or after another scan."""
         desk, session = self.keeper.desk, self._controller.session
         assert desk is not None
-        if session is None or not session.has_work:
+        assert session is not None  # a scan was opened just now
+        if not session.has_work:
             hand.begin()
-        if session is None or session.annotation.slices:
+        if session.annotation.slices:
             return
         plane, state = hand.plane, session.state
 
         def done(kept: SavedSession | None) -> None:
-            if kept is None or self._controller.session is not session or session.state is not state:
-                return
-            if not session.has_work:
-                hand.restore(kept, None)
-                hand.begin()
-                return
-            # What was made in another plane since counts; what was painted in this one sets out where it still stands.
-            from napari_oneseg.plugin.plane_change import seen_in_plane
-
-            shown = session.result()
-            hand.restore(replace(kept, state=seen_in_plane(shown.labels, shown.confidence, kept.state)), None)
+            if kept is not None and self._controller.session is session and session.state is state:
+                hand.restore_in_plane(kept)
 
         self.keeper.lane.submit(Job(lambda _: desk.work_in(hand.name, plane), done, on_error=self.keeper.failed))
 

@@ -285,7 +285,8 @@ class ViewerLink(QObject):
         """Remove one of the layers that only show something."""
         layer = self._extra.pop(name, None)
         if layer is not None and layer in self.viewer.layers:
-            self.viewer.layers.remove(layer)
+            with self.scene.quietly():
+                self.viewer.layers.remove(layer)
 
     def _back_to(self, active: Layer | None) -> None:
         if active is not None and active in self.viewer.layers:
