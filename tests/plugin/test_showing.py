@@ -200,6 +200,19 @@ def test_the_box_names_the_window_in_use(desk: Desk) -> None:
     desk.qtbot.waitUntil(lambda: box.currentText() == "Auto")
 
 
+def test_the_planes_say_where_they_begin(desk: Desk) -> None:
+    box = desk.widget.view.scan.axes
+    assert [box.itemText(row) for row in range(3)] == [
+        "Axial, from feet",
+        "Coronal, from front",
+        "Sagittal, from right",
+    ]
+    scan = desk.widget.controller.scan
+    assert scan is not None
+    # Columns of the shown scan's axes: to the head, to the back, to the patient's left.
+    assert (scan.shown.direction.T.round() == [[0, 0, 1], [0, 1, 0], [1, 0, 0]]).all()
+
+
 # Messages
 
 
