@@ -10,7 +10,7 @@ import pytest
 from napari import Viewer
 from pytestqt.qtbot import QtBot
 from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
-from qtpy.QtGui import QMouseEvent
+from qtpy.QtGui import QEnterEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QDialog
 
@@ -203,9 +203,9 @@ def test_the_box_names_the_window_in_use(desk: Desk) -> None:
 def test_the_planes_say_where_they_begin(desk: Desk) -> None:
     box = desk.widget.view.scan.axes
     assert [box.itemText(row) for row in range(3)] == [
-        "Axial, from feet",
-        "Coronal, from front",
-        "Sagittal, from right",
+        "Axial (F → H)",
+        "Coronal (A → P)",
+        "Sagittal (R → L)",
     ]
     scan = desk.widget.controller.scan
     assert scan is not None
@@ -284,11 +284,8 @@ def test_a_release_that_went_elsewhere_does_not_hold_the_panel_for_good(desk: De
     view = desk.widget.view
     QTest.mousePress(view.adapt.header, Qt.MouseButton.LeftButton)
     assert view.is_held
-    move = QMouseEvent(
-        QEvent.Type.MouseMove, QPointF(5, 5), QPointF(5, 5), Qt.MouseButton.NoButton, Qt.MouseButton.NoButton,
-        Qt.KeyboardModifier.NoModifier,
-    )  # fmt: skip
-    QApplication.sendEvent(view.target.header, move)
+    at = QPointF(5, 5)
+    QApplication.sendEvent(view.target.header, QEnterEvent(at, at, at))
     assert not view.is_held
 
 

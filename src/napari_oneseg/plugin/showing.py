@@ -19,9 +19,9 @@ __all__ = ["Showing"]
 _REFRESH_MS = 60
 _PROGRESS_MS = 200
 _AXES = (
-    Choice(0, "Axial, from feet", "Slice 0 is at the feet, the last one at the head."),
-    Choice(1, "Coronal, from front", "Slice 0 is at the front, the last one at the back."),
-    Choice(2, "Sagittal, from right", "Slice 0 is at the patient's right, the last one at the left."),
+    Choice(0, "Axial (F → H)", "Slice 0 is at the feet, the last one at the head."),
+    Choice(1, "Coronal (A → P)", "Slice 0 is at the front, the last one at the back."),
+    Choice(2, "Sagittal (R → L)", "Slice 0 is at the patient's right, the last one at the left."),
 )
 
 
