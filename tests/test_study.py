@@ -5,6 +5,7 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -340,6 +341,17 @@ def test_the_effort_of_scans_that_were_worked_on(study: Study, folder: Path) -> 
     assert [row["scan"] for row in rows] == ["a", "b", "median of 2", "total of 2"]
     columns = ("minutes", "slices_painted", "corrections")
     assert [tuple(row[column] for column in columns) for row in rows] == [(1, 1, 0), (3, 4, 2), (2, 2.5, 1), (4, 5, 2)]
+
+
+@pytest.mark.parametrize("skipped", [1, 2, 3])
+def test_scans_skipped_after_a_glance_do_not_pull_the_medians_down(study: Study, skipped: int) -> None:
+    scans = study.scans
+    worked = [replace(scans[0], name=name, seconds=600, slices_painted=3, status="done") for name in "abc"]
+    glances = [replace(scans[0], name=f"skipped {k}", seconds=6, status="skipped") for k in range(skipped)]
+    rows = {row["scan"]: row for row in effort_rows([*worked, *glances])}
+    assert (rows["median of 3"]["minutes"], rows["median of 3"]["slices_painted"]) == (10, 3)
+    assert rows[f"total of {3 + skipped}"]["minutes"] == pytest.approx(30 + 0.1 * skipped)
+    assert [row["scan"] for row in effort_rows(glances)][-1] == f"total of {skipped}"
 
 
 def test_mean_confidence_leaves_painted_and_unreached_slices_out() -> None:

@@ -900,3 +900,29 @@ def test_a_window_sees_what_another_one_has_done(dock: StudyDock, study: Path) -
     assert dock.here == "c"
     assert kept(study, "b").slices_painted == 4, "what the other one wrote is still there"
     other.claims.give_back()
+
+
+@pytest.mark.parametrize("way", ["closed study", "closed window", "next and back"])
+def test_a_scan_is_found_on_the_slice_it_was_left_at(
+    dock: StudyDock, study: Path, again: Callable[[], StudyDock], way: str
+) -> None:
+    dock.open(study)
+    dock.paint(4)
+    dock.press("next")
+    dock.press("previous")
+    dock.widget.link.go_to(7)
+    dock.settle()
+    if way == "next and back":
+        dock.press("next")
+        dock.widget.link.go_to(2)
+        dock.settle()
+        dock.press("previous")
+    else:
+        if way == "closed study":
+            dock.press("close")
+        dock = again()
+        dock.open(study)
+    assert dock.here == "a"
+    assert dock.shown == [4]
+    assert dock.widget.link.current() == 7
+    assert dock.widget.controller.current == 7

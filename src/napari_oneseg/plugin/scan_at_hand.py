@@ -62,6 +62,8 @@ class ScanAtHand:
         self._extras: Mapping[str, Any] = {}
         self._kept_at: datetime | None = None
         self._own = True
+        self._slice: int | None = None
+        """The slice that is on disk with the work."""
         self._unsafe = self._restoring = False
         self._counted: tuple[int, int] | None = None
 
@@ -118,6 +120,7 @@ class ScanAtHand:
         self._kept_at, self._own = kept_at, own
         index = kept.extras.get("slice")
         if isinstance(index, int) and 0 <= index < session.volume.n_slices:
+            self._slice = index
             self._controller.slice_wanted.emit(index)
         return True
 
@@ -198,7 +201,8 @@ class ScanAtHand:
         values: dict[str, Any] = {} if self.notes is None else {"notes": self.notes}
         saved, made, state = None, None, self._controller.state
         # Labels that are done are the user's, wherever they came from.
-        if (self.is_changed or (status == "done" and not self._own)) and state is not None:
+        mine = self.is_changed or self._has_moved or (status == "done" and not self._own)
+        if mine and state is not None:
             values |= self._results()
             saved, made = self._snapshot(), (state, self._controller.extras())
         export = self._exporting() if status == "done" else None
@@ -207,6 +211,14 @@ class ScanAtHand:
         elif self._was_only_looked_at():
             values["status"] = "open"
         return Left(values, seconds, saved, self.plane if self.is_open else None, export, made)
+
+    @property
+    def _has_moved(self) -> bool:
+        """Whether it is left on another slice than it was found on, with work of this window's on disk."""
+        session = self._controller.session
+        if not self.is_open or not self._own or session is None or not session.has_work or self._unsafe:
+            return False
+        return self._controller.current != self._slice
 
     def _was_only_looked_at(self) -> bool:
         session = self._controller.session
@@ -266,6 +278,8 @@ class ScanAtHand:
             self.notes = None
         if left.made is not None:
             (self._on_disk, self._extras), self._unsafe = left.made, False
+            if left.saved is not None:
+                self._slice = left.saved.extras["slice"]
             self._kept_at, self._own = datetime.now(UTC), True
         if left.export is not None and not self.is_changed:
             self._controller.unsaved = False

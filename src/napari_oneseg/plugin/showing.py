@@ -18,7 +18,11 @@ __all__ = ["Showing"]
 
 _REFRESH_MS = 60
 _PROGRESS_MS = 200
-_AXES = (("Axial (feet to head)", 0), ("Coronal (front to back)", 1), ("Sagittal (right to left)", 2))
+_AXES = (
+    Choice(0, "Axial (F → H)", "Slice 0 is at the feet, the last one at the head."),
+    Choice(1, "Coronal (A → P)", "Slice 0 is at the front, the last one at the back."),
+    Choice(2, "Sagittal (R → L)", "Slice 0 is at the patient's right, the last one at the left."),
+)
 
 
 class Showing(QObject):
@@ -130,7 +134,7 @@ class Showing(QObject):
         opened, show = controller.opened_scan, self._set
         show(panel.set_scans, *opener.choices())
         axis = opened.session.volume.axis if opened else None
-        show(panel.set_axes, [Choice(key, text) for text, key in _AXES], axis)
+        show(panel.set_axes, _AXES, axis)
         windows, limits = opened.windows if opened else (), self._widget.link.window
         named = next((w.name for w in windows if limits and np.allclose(limits, (w.low, w.high), atol=0)), None)
         show(panel.set_windows, [Choice(w.name, w.name, f"{w.low:g} to {w.high:g}") for w in windows], named)

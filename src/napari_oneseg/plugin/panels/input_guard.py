@@ -63,9 +63,8 @@ class InputGuard(QObject):
             if self._held is None:
                 self.pressed.emit(watched)
             self.by_key, self._held = False, self._held or watched
-        elif kind == QEvent.Type.MouseButtonRelease or (
-            kind == QEvent.Type.MouseMove and event.buttons() == Qt.MouseButton.NoButton
-        ):
+        elif kind in {QEvent.Type.MouseButtonRelease, QEvent.Type.Enter}:
+            # While a button is held, the mouse enters nothing else: the release went elsewhere.
             self._held = None
         return False
 
