@@ -2,7 +2,7 @@ PYTHON := .venv/bin/python
 ARGS ?=
 
 .PHONY: help demo test lint docs docs-links docs-made docs-screenshots \
-        bench-ablation bench-accuracy bench-batch bench-exam bench-faults bench-fuzz bench-geometry bench-speed \
+        bench-ablation bench-accuracy bench-batch bench-calibrate bench-exam bench-faults bench-fuzz bench-geometry bench-speed \
         bench-training growth \
         release-check setup system clean
 
@@ -45,6 +45,9 @@ bench-accuracy: setup ## Measure accuracy on real scans; ARGS goes to the progra
 
 bench-exam: setup ## Label generated scans from one painted slice, and tell what goes wrong; ARGS goes to the program.
 	$(PYTHON) benchmarks/exam.py $(ARGS)
+
+bench-calibrate: setup ## Fit the expected Dice of slices to what bench-exam has written; ARGS goes to the program.
+	$(PYTHON) benchmarks/calibrate.py $(ARGS)
 
 bench-faults: setup ## Kill the program at random moments, and see what is left; ARGS goes to the program.
 	$(PYTHON) benchmarks/faults.py $(ARGS)
