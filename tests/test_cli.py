@@ -413,6 +413,10 @@ def test_propagate_writes_labels_confidence_report_and_figure(
     assert {k: set(found) for k, found in shown_on.items()} == {
         k: set(map(str, np.unique(plane[plane > 0]))) for k, plane in enumerate(labels) if plane.any()
     }
+    axis, places = record["scan"]["file_axis"], record["scan"]["file_index"]
+    for entry in record["slices"]:
+        assert (entry["plane"], entry["file_axis"]) == (record["scan"]["plane"], axis)
+        assert entry["file_index"] == places[entry["index"]]
     assert all(entry["expected_dice"] == 1 for entry in shown_on[PAINTED].values())
     assert all(0 <= entry["expected_dice"] < 1 for entry in shown_on[PAINTED + 1].values())
     assert set(record["seconds"]) == {"read", "features", "propagate", "write"}

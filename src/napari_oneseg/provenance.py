@@ -126,7 +126,7 @@ def propagation_record(
         },
         "labels": {label: _label_record(result, label) for label in result.volumes_ml},
         "confidence": confidence,
-        "slices": _slice_records(expected_by_slice(result, session.annotation, volume)),
+        "slices": _slice_records(expected_by_slice(result, session.annotation, volume), volume),
         "seconds": dict(seconds or {}),
         "device": describe_device(session.device),
         "weights": {"name": weights.name, "sha256": weights.sha256},
@@ -134,10 +134,16 @@ def propagation_record(
     }
 
 
-def _slice_records(expected: Mapping[int, Mapping[int, float]]) -> list[dict[str, Any]]:
-    """Return, of each slice that shows a label, its index and how good each of its labels is expected to be."""
+def _slice_records(expected: Mapping[int, Mapping[int, float]], volume: Volume) -> list[dict[str, Any]]:
+    """Return, of each slice that shows a label, where it lies and how good each of its labels is expected to be."""
+    plane = plane_name(volume.direction, volume.axis)
     return [
-        {"index": index, "labels": {str(label): {"expected_dice": round(dice, 3)} for label, dice in labels.items()}}
+        {
+            "plane": plane,
+            "index": index,
+            **file_place(volume, index),
+            "labels": {str(label): {"expected_dice": round(dice, 3)} for label, dice in labels.items()},
+        }
         for index, labels in expected.items()
     ]
 
