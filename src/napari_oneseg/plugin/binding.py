@@ -202,7 +202,7 @@ class LabelsBinding(QObject):
             return
         self._take_later()
         with self._quietly():
-            make_room(self.layer, max(int(image.max(initial=0)) for image in self._waiting.values()))
+            make_room(self.layer, max((int(image.max(initial=0)) for image in self._waiting.values()), default=0))
         slices = np.moveaxis(self.layer.data, self.axis, 0)
         for index, image in self._waiting.items():
             slices[index] = image
