@@ -266,3 +266,16 @@ def test_complete_slices_that_show_nothing_settle_their_voxels() -> None:
     labels = session.propagate().labels
     assert not labels[:, 6].any()
     assert labels[:4].any()
+
+
+def test_planes_are_suggested_with_a_slice_each() -> None:
+    volume = scan(1)
+    session = session_on(volume)
+    planes = session.suggest_planes(6, 4, 7)
+    assert sorted(entry.extent.plane for entry in planes) == [0, 1, 2]
+    for entry in planes:
+        place = (4, 6, 7)[entry.extent.plane]
+        assert entry.extent.first <= place <= entry.extent.last
+        assert entry.extent.first <= entry.extent.index <= entry.extent.last
+    with pytest.raises(InputError, match="no voxel"):
+        session.suggest_planes(6, 40, 7)

@@ -22,9 +22,20 @@ from napari_oneseg.device import choose_device
 from napari_oneseg.errors import AnnotationError, InputError, SessionError
 from napari_oneseg.features.cache import FeatureCache
 from napari_oneseg.features.extractor import FeatureStack
+from napari_oneseg.planes import plane_name
 from napari_oneseg.propagation.propagate import LabelledSlice
 from napari_oneseg.scan_features import Progress, ScanFeatures
-from napari_oneseg.screening import NextSlice, SliceSuggestion, locate, rank_next, rank_slices
+from napari_oneseg.screening import (
+    NextSlice,
+    PlaneExtent,
+    PlaneSuggestion,
+    SliceSuggestion,
+    checked_voxel,
+    locate,
+    rank_next,
+    rank_planes,
+    rank_slices,
+)
 from napari_oneseg.session_file import SavedSession, load_session, save_session
 from napari_oneseg.session_job import PropagationJob, beginning, joined, protecting, renewal
 from napari_oneseg.session_order import in_scan_order
@@ -165,6 +176,36 @@ class OneSegSession:
         scan = self._open_scan
         return scan.used(lambda features: locate(features, scan.coarse_grey, (index, row, column)))
 
+    def suggest_planes(
+        self, index: int, row: int, column: int, progress: Progress | None = None
+    ) -> list[PlaneSuggestion]:
+        """Return the planes for painting what lies at a place, each with a slice and a reason in words, best first.
+
+        The features of all planes are needed; see :meth:`prepare_plane`.
+
+        Parameters
+        ----------
+        index, row, column
+            A voxel well within the target, in slice order; an InputError says if it lies outside the scan.
+        progress
+            As for :meth:`prepare_plane`.
+        """
+        volume, planes = self.volume, self._open_planes
+        voxel = checked_voxel((index, row, column), volume.slices.shape)
+        place = dict(zip(planes.axes, voxel, strict=True))
+        extents = []
+        for plane in planes.axes:
+            if volume.array.shape[plane] < 2:
+                continue
+            scan = planes.features(plane, progress)
+            here = (place[plane], *(place[axis] for axis in (0, 1, 2) if axis != plane))
+            first, last = scan.used(lambda features, scan=scan, here=here: locate(features, scan.coarse_grey, here))
+            span = first, last
+            ranked = scan.used(lambda features, span=span: rank_slices(features, span, self.screening))
+            name = plane_name(volume.direction, plane)
+            extents.append(PlaneExtent(plane, name, ranked[0].index, first, last, volume.spacing[plane]))
+        return rank_planes(extents, volume.axis)
+
     def suggest_next(
         self, slice_range: tuple[int, int] | None = None, label: int | None = None, top: int | None = None
     ) -> list[NextSlice]:
@@ -193,7 +234,7 @@ class OneSegSession:
             raise SessionError("Nothing was propagated yet: call propagate first, then see where one more slice helps.")
         now, voxel_ml = present_result(state, self.volume), self.volume.voxel_ml
         settings = slice_range, label, self.screening
-        return rank_next(now.labels, now.confidence, state.annotation, voxel_ml, *settings)[:top]
+        return rank_next(now.labels, now.confidence, state.annotation, voxel_ml, *settings, state.labels)[:top]
 
     # What the user makes -----------------------------------------------------------------------------------------
 

@@ -163,7 +163,7 @@ class ScanPlanes:
             span, beside = None, None if others is None else self._others_across(others, plane.axis)
         given = turned_annotation(annotation, axis, main), span, plane.direction, config, progress, beside
         for found in scan.used_stepwise(lambda features: propagate_slices(features, *given), progress):
-            labels, confidence = (turned(array, axis, main) for array in (found.labels, found.confidence))
+            labels, confidence = turned(found.labels, axis, main), turned(found.confidence, axis, main)
             yield replace(found, labels=labels, confidence=confidence)
 
     def _others_across(

@@ -247,7 +247,7 @@ class SessionState:
                 for index, result in self.results.items()
             },
             across={
-                axis: left for axis, annotation in self.across.items() if (left := _without(annotation, cleared)).slices
+                axis: rest for axis, annotation in self.across.items() if (rest := _without(annotation, cleared)).slices
             },
         )
 

@@ -58,9 +58,9 @@ class PaintedPlane:
         """Return how far each slice is from one on which a label is known, in mm, shape (count,); inf where none is."""
         anchors = self.annotation.anchors(label)
         if label not in self.annotation.labels:  # complete slices say that it is not there, and nothing of the rest
-            apart = np.full(self.count, np.inf)
-            apart[list(anchors)] = 0.0
-            return apart
+            nowhere = np.full(self.count, np.inf)
+            nowhere[list(anchors)] = 0.0
+            return nowhere
         slices = np.arange(self.count)
         apart: NDArray[np.float64] = np.abs(slices[:, None] - np.array(anchors)).min(axis=1) * self.spacing
         if self.direction == "up":
@@ -144,8 +144,7 @@ def _share(
         surely += np.where(there, weight, -weight) * sure
     total = np.maximum(total, np.float32(1e-30))
     share: NDArray[np.float32] = speaking / total
-    agreement: NDArray[np.float32] = np.where(share > 0.5, surely, -surely) / total
-    return share, agreement
+    return share, np.where(share > 0.5, surely, -surely).astype(np.float32) / total
 
 
 def _box(mask: NDArray[np.bool_]) -> tuple[slice, slice]:
