@@ -12,6 +12,7 @@ import operator
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 
 import torch
 
@@ -198,10 +199,10 @@ class OneSegSession:
             if volume.array.shape[plane] < 2:
                 continue
             scan = planes.features(plane, progress)
-            here = (place[plane], *(place[axis] for axis in (0, 1, 2) if axis != plane))
-            first, last = scan.used(lambda features, scan=scan, here=here: locate(features, scan.coarse_grey, here))
-            span = first, last
-            ranked = scan.used(lambda features, span=span: rank_slices(features, span, self.screening))
+            row_axis, column_axis = (axis for axis in (0, 1, 2) if axis != plane)
+            here = place[plane], place[row_axis], place[column_axis]
+            first, last = scan.used(partial(locate, grey=scan.coarse_grey, voxel=here))
+            ranked = scan.used(partial(rank_slices, slice_range=(first, last), config=self.screening))
             name = plane_name(volume.direction, plane)
             extents.append(PlaneExtent(plane, name, ranked[0].index, first, last, volume.spacing[plane]))
         return rank_planes(extents, volume.axis)

@@ -125,8 +125,8 @@ def command(
     if clicked:
         console.print(f"What lies there spans roughly slices {first} to {last}.")
         console.print("Planes to paint it in, best first:")
-        for entry in planes:
-            console.print(f"  {entry.extent.name}, slice {entry.extent.index}: {entry.reason}")
+        for found in planes:
+            console.print(f"  {found.extent.name}, slice {found.extent.index}: {found.reason}")
     console.print(f"Worth painting among slices {first} to {last}, best first:")
     console.print(table)
 
