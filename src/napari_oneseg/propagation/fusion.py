@@ -25,8 +25,7 @@ from napari_oneseg.volume import Annotation, LabelArray, label_dtype
 
 __all__ = ["PaintedPlane", "Say", "fused", "propagate_planes"]
 
-# Measured on training scans (docs/experiments.md, "Which plane is painted"): the distance in mm over which a plane's
-# weight falls to a third.
+# The distance in mm over which a plane's weight falls to a third; docs/experiments.md, "Which plane is painted".
 _SCALE = 25.0
 # Share of the weight that a plane keeps where it is not sure at all.
 _DOUBTFUL = 0.1
