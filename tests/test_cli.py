@@ -725,3 +725,28 @@ def test_train_refuses_what_it_cannot_do(tmp_path: Path) -> None:
     assert "must end in .safetensors" in refused("train", "--generated", "-o", tmp_path / "a.pt")
     assert "steps must be" in refused("train", "--generated", "-o", tmp_path / "a.safetensors", "--steps", 0)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_propagate_finds_the_planes_that_were_painted(case: dict[str, Path], weights: Path, tmp_path: Path) -> None:
+    volume, labels = make_scan(0)
+    for name, places in (("one", [(1, 20)]), ("two", [(0, 5), (1, 20)])):
+        painted = np.zeros_like(labels)
+        for axis, index in places:
+            np.moveaxis(painted, axis, 0)[index] = np.moveaxis(labels, axis, 0)[index]
+        write_labels(case["painted"], painted, volume)
+        files = case["scan"], case["painted"], "-o", tmp_path / f"{name}.nii.gz", "--weights", weights
+        record = json.loads(run("propagate", *files, "--json").stdout)
+        assert [(entry["axis"], entry["index"]) for entry in record["painted_slices"]] == places
+        assert record["painted_slices"][-1]["plane"] == "coronal"
+        exported = read_labels(tmp_path / f"{name}.nii.gz", volume)
+        np.testing.assert_array_equal(exported[painted > 0], painted[painted > 0])
+        assert (exported > 0).sum() > (painted > 0).sum()
+    again = run("propagate", *files, "--overwrite", "--painted", "coronal:20,axial:5")
+    assert "coronal 20" in again.stdout
+
+
+def test_painted_slices_must_be_named_rightly(case: dict[str, Path], weights: Path, tmp_path: Path) -> None:
+    files = "propagate", case["scan"], case["painted"], "-o", tmp_path / "out.nii.gz", "--weights", weights
+    assert "outside the slices that are named" in refused(*files, "--painted", "coronal:20")
+    assert "--painted must be slices" in refused(*files, "--painted", "coronal")
+    assert "axial, coronal or sagittal" in refused(*files, "--painted", "frontal:20")

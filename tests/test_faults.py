@@ -27,7 +27,7 @@ import SimpleITK as sitk
 import torch
 from numpy.typing import NDArray
 
-from napari_oneseg import scan_features
+from napari_oneseg import scan_features, session_planes
 from napari_oneseg import session as session_module
 from napari_oneseg.autosave import AutosaveStore
 from napari_oneseg.checkpoint import load_weights, save_weights
@@ -523,7 +523,8 @@ class OnGpu(FeatureStack):
 
 def failing_on_gpu(patch: pytest.MonkeyPatch, name: str, error: RuntimeError, after: int = 0) -> None:
     """Have a stage of the session fail on the GPU, after it has given some of what it gives."""
-    real = getattr(session_module, name)
+    module = session_planes if name == "propagate_slices" else session_module
+    real = getattr(module, name)
 
     def stage(features: FeatureStack, *args: Any) -> Any:
         if not isinstance(features, OnGpu):
@@ -537,7 +538,7 @@ def failing_on_gpu(patch: pytest.MonkeyPatch, name: str, error: RuntimeError, af
             yield result
         raise error
 
-    patch.setattr(session_module, name, stage)
+    patch.setattr(module, name, stage)
     patch.setattr(scan_features, "compute_features", lambda *_: STACK)
 
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from napari_oneseg import scan_features, session_state
+from napari_oneseg import scan_features, session_planes, session_state
 from napari_oneseg import session as session_module
 from napari_oneseg.config import PropagationConfig
 from napari_oneseg.errors import AnnotationError, Cancelled, InputError, OutputError, SessionError
@@ -229,14 +229,14 @@ def test_a_full_gpu_hands_over_to_the_cpu(monkeypatch: pytest.MonkeyPatch) -> No
     session = new_session()
     session.annotate(6, BOTH)
     session._open_scan.stack = type("OnGpu", (), {"maps": torch.empty(1, device="meta"), "to": lambda *_: STACK})()  # type: ignore[assignment]
-    real = session_module.propagate_slices
+    real = session_planes.propagate_slices
 
     def full(stack: FeatureStack, *args: object) -> object:
         if stack is not STACK:
             raise torch.OutOfMemoryError("full")
         return real(stack, *args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(session_module, "propagate_slices", full)
+    monkeypatch.setattr(session_planes, "propagate_slices", full)
     with pytest.warns(UserWarning, match="the CPU is used instead"):
         assert session.propagate().labels.any()
     assert session.features is STACK

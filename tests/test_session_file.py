@@ -290,8 +290,8 @@ def test_arrays_that_unpack_to_more_than_a_session_holds(path: Path, monkeypatch
 
 
 def test_another_program_or_version(path: Path) -> None:
-    rewritten(path, {"version": 2})
-    with pytest.raises(InputError, match="version 1, got napari-oneseg session 2"):
+    rewritten(path, {"version": 3})
+    with pytest.raises(InputError, match="version 1 or 2, got napari-oneseg session 3"):
         load_session(path)
     rewritten(path, {"format": "other"})
     with pytest.raises(InputError, match="Expected a session file"):

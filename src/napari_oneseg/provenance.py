@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -19,7 +20,7 @@ from napari_oneseg.session import OneSegSession, Propagation
 from napari_oneseg.session_result import expected_by_slice
 from napari_oneseg.volume import Volume
 
-__all__ = ["export_record", "file_place", "propagation_record", "scan_record", "software_versions"]
+__all__ = ["export_record", "file_place", "painted_record", "propagation_record", "scan_record", "software_versions"]
 
 # Whatever the result, or the way it is shown, depends on.
 _PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "SimpleITK", "napari")
@@ -89,6 +90,22 @@ def export_record(name: str, volume: Volume) -> dict[str, Any]:
     }
 
 
+def painted_record(session: OneSegSession) -> list[dict[str, Any]]:
+    """List every painted slice of every plane: plane, axis that it lies across, index, place in the scan's file."""
+    volume = session.volume
+    return [
+        {
+            "plane": plane_name(volume.direction, plane),
+            "axis": plane,
+            "index": index,
+            "complete": index in annotation.complete,
+            **file_place(replace(volume, slice_axis=plane), index),
+        }
+        for plane, annotation in session.painted_planes.items()
+        for index in sorted(annotation.slices)
+    ]
+
+
 def propagation_record(
     session: OneSegSession,
     result: Propagation,
@@ -118,6 +135,7 @@ def propagation_record(
         "scan": scan_record(volume),
         "painted": sorted(state.painted),
         "complete": sorted(state.complete),
+        "painted_slices": painted_record(session),
         "parameters": {
             "range": list(checked_range(slice_range, volume.n_slices)),
             "direction": direction,

@@ -12,21 +12,35 @@ import operator
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 
 import torch
 
 from napari_oneseg.checkpoint import Weights, load_weights
 from napari_oneseg.config import Direction, PropagationConfig, ScreeningConfig
+from napari_oneseg.crossing_lines import turned
 from napari_oneseg.device import choose_device
-from napari_oneseg.errors import AnnotationError, SessionError
+from napari_oneseg.errors import AnnotationError, InputError, SessionError
 from napari_oneseg.features.cache import FeatureCache
 from napari_oneseg.features.extractor import FeatureStack
-from napari_oneseg.propagation.propagate import LabelledSlice, check_painted, propagate_slices
+from napari_oneseg.planes import plane_name
+from napari_oneseg.propagation.propagate import LabelledSlice
 from napari_oneseg.scan_features import Progress, ScanFeatures
-from napari_oneseg.screening import NextSlice, SliceSuggestion, locate, rank_next, rank_slices
+from napari_oneseg.screening import (
+    NextSlice,
+    PlaneExtent,
+    PlaneSuggestion,
+    SliceSuggestion,
+    checked_voxel,
+    locate,
+    rank_next,
+    rank_planes,
+    rank_slices,
+)
 from napari_oneseg.session_file import SavedSession, load_session, save_session
-from napari_oneseg.session_job import PropagationJob, joined, protecting, renewal, staying
+from napari_oneseg.session_job import PropagationJob, beginning, joined, protecting, renewal
 from napari_oneseg.session_order import in_scan_order
+from napari_oneseg.session_planes import ScanPlanes, turned_annotation
 from napari_oneseg.session_result import Propagation, all_labels, present_result
 from napari_oneseg.session_state import History, SessionState
 from napari_oneseg.slice_range import checked_range
@@ -77,7 +91,7 @@ class OneSegSession:
         self.screening = screening or ScreeningConfig()
         self.propagation = propagation or PropagationConfig()
         self._cache = cache
-        self._scan: ScanFeatures | None = None
+        self._planes: ScanPlanes | None = None
         self._history = History()
 
     # The scan ----------------------------------------------------------------------------------------------------
@@ -88,7 +102,7 @@ class OneSegSession:
         A cancelled or failed call leaves the session as it was. Where there is a cache that holds the features, they
         are only read.
         """
-        self._scan = ScanFeatures(volume, self.weights, self.device, self._cache, progress)
+        self._planes = ScanPlanes(volume, self.weights, self.device, self._cache, progress)
         self._history = History()
 
     def keep_features(self) -> None:
@@ -96,7 +110,21 @@ class OneSegSession:
 
         It may run in another thread, so that nobody waits for the disk.
         """
-        self._open_scan.keep()
+        self._open_planes.keep()
+
+    def prepare_plane(self, plane: int, progress: Progress | None = None) -> None:
+        """Compute the features of another plane, or read them from the cache; nothing is done if they are there.
+
+        It may run in another thread while the user paints. Whatever needs the plane and does not find it calls this.
+
+        Parameters
+        ----------
+        plane
+            The axis of the scan's array, (z, y, x), that the plane's slices lie across.
+        progress
+            Called with (slices done, slices in all); an exception it raises ends the computing.
+        """
+        self._open_planes.features(self._checked_plane(plane), progress)
 
     @property
     def volume(self) -> Volume:
@@ -115,10 +143,14 @@ class OneSegSession:
         return self._open_scan.stack
 
     @property
-    def _open_scan(self) -> ScanFeatures:
-        if self._scan is None:
+    def _open_planes(self) -> ScanPlanes:
+        if self._planes is None:
             raise SessionError("No scan is open: call set_volume first.")
-        return self._scan
+        return self._planes
+
+    @property
+    def _open_scan(self) -> ScanFeatures:
+        return self._open_planes.main
 
     def suggest_slices(
         self, slice_range: tuple[int, int] | None = None, top: int | None = None
@@ -144,6 +176,36 @@ class OneSegSession:
         """
         scan = self._open_scan
         return scan.used(lambda features: locate(features, scan.coarse_grey, (index, row, column)))
+
+    def suggest_planes(
+        self, index: int, row: int, column: int, progress: Progress | None = None
+    ) -> list[PlaneSuggestion]:
+        """Return the planes for painting what lies at a place, each with a slice and a reason in words, best first.
+
+        The features of all planes are needed; see :meth:`prepare_plane`.
+
+        Parameters
+        ----------
+        index, row, column
+            A voxel well within the target, in slice order; an InputError says if it lies outside the scan.
+        progress
+            As for :meth:`prepare_plane`.
+        """
+        volume, planes = self.volume, self._open_planes
+        voxel = checked_voxel((index, row, column), volume.slices.shape)
+        place = dict(zip(planes.axes, voxel, strict=True))
+        extents = []
+        for plane in planes.axes:
+            if volume.array.shape[plane] < 2:
+                continue
+            scan = planes.features(plane, progress)
+            row_axis, column_axis = (axis for axis in (0, 1, 2) if axis != plane)
+            here = place[plane], place[row_axis], place[column_axis]
+            first, last = scan.used(partial(locate, grey=scan.coarse_grey, voxel=here))
+            ranked = scan.used(partial(rank_slices, slice_range=(first, last), config=self.screening))
+            name = plane_name(volume.direction, plane)
+            extents.append(PlaneExtent(plane, name, ranked[0].index, first, last, volume.spacing[plane]))
+        return rank_planes(extents, volume.axis)
 
     def suggest_next(
         self, slice_range: tuple[int, int] | None = None, label: int | None = None, top: int | None = None
@@ -173,7 +235,7 @@ class OneSegSession:
             raise SessionError("Nothing was propagated yet: call propagate first, then see where one more slice helps.")
         now, voxel_ml = present_result(state, self.volume), self.volume.voxel_ml
         settings = slice_range, label, self.screening
-        return rank_next(now.labels, now.confidence, state.annotation, voxel_ml, *settings)[:top]
+        return rank_next(now.labels, now.confidence, state.annotation, voxel_ml, *settings, state.labels)[:top]
 
     # What the user makes -----------------------------------------------------------------------------------------
 
@@ -186,7 +248,8 @@ class OneSegSession:
     def has_work(self) -> bool:
         """Whether anything was painted, propagated, or can be brought back by undo and redo."""
         state, history = self._state, self._history
-        return bool(state.painted or state.frozen or state.results or history.undoable or history.redoable)
+        made = state.painted or state.frozen or state.results or state.across
+        return bool(made or history.undoable or history.redoable)
 
     @property
     def annotation(self) -> Annotation:
@@ -203,8 +266,21 @@ class OneSegSession:
         """Slices whose labels are older than what was painted or corrected since; :meth:`update` renews them."""
         return self._state.stale
 
-    def annotate(self, index: int, image: LabelArray, complete: bool = False) -> None:
+    @property
+    def painted_planes(self) -> dict[int, Annotation]:
+        """What is painted, corrected or frozen, by plane: the axis of the scan's array that its slices lie across."""
+        state, main = self._state, self.volume.axis
+        planes = {0: state.annotation, **state.across}
+        return {
+            plane: turned_annotation(planes[axis], plane, main)
+            for axis, plane in enumerate(self._open_planes.axes)
+            if axis in planes and planes[axis].slices
+        }
+
+    def annotate(self, index: int, image: LabelArray, complete: bool = False, plane: int | None = None) -> None:
         """Paint a slice; an empty image that is not complete takes the slice's painting back.
+
+        Where it crosses painted slices of other planes, what is painted last counts on both.
 
         Parameters
         ----------
@@ -214,17 +290,26 @@ class OneSegSession:
             Labels, shape (rows, columns), integers, 0 = not painted.
         complete
             Whether every label was painted, so that 0 means background.
+        plane
+            The axis of the scan's array, (z, y, x), that the slice lies across; by default the scan's own slice axis.
+            The image lies over the two other axes, in their order.
 
         Raises
         ------
         AnnotationError
             If the image does not fit the scan, or the slice is frozen.
         """
-        self._set_painted({index: image}, complete={index} if complete else set())
+        self.set_annotation(Annotation({index: image}, frozenset([index] if complete else [])), plane)
 
-    def set_annotation(self, annotation: Annotation) -> None:
-        """Paint several slices at once, as one step of the history."""
-        self._set_painted(annotation.slices, annotation.complete)
+    def set_annotation(self, annotation: Annotation, plane: int | None = None) -> None:
+        """Paint several slices of a plane at once, as one step of the history; see :meth:`annotate`."""
+        if plane is None or self._checked_plane(plane) == self.volume.axis:
+            self._set_painted(annotation.slices, annotation.complete)
+            return
+        axis, slices = self._open_planes.axes.index(plane), self._checked(annotation.slices, plane)
+        complete = frozenset(self._checked_index(index, plane) for index in annotation.complete)
+        after = self._state.with_painted_across(axis, slices, complete)
+        self._change(after, (), "painting")
 
     def correct(self, index: int, image: LabelArray) -> None:
         """Replace a slice's labels, all of them: from now on the slice is an anchor for every label."""
@@ -298,15 +383,29 @@ class OneSegSession:
     def _change(self, after: SessionState, reopen: Iterable[int], done: str) -> None:
         self._history.push(after.reopening(self._state, reopen, self.volume.n_slices), done)
 
-    def _checked(self, images: Mapping[int, LabelArray]) -> dict[int, LabelArray]:
-        return {self._checked_index(i): painted_image(image, self._slice_shape) for i, image in images.items()}
+    def _checked(self, images: Mapping[int, LabelArray], plane: int | None = None) -> dict[int, LabelArray]:
+        """Return checked copies of slices of a plane, by default the main one, in the main plane's slice order."""
+        main = self.volume.axis
+        plane = main if plane is None else plane
+        rows, columns = (side for k, side in enumerate(self.volume.array.shape) if k != plane)
+        return {
+            self._checked_index(i, plane): turned(painted_image(image, (rows, columns)), plane, main)
+            for i, image in images.items()
+        }
 
-    def _checked_index(self, index: int) -> int:
+    def _checked_index(self, index: int, plane: int | None = None) -> int:
         """Return the index as a plain integer, which a session file can hold."""
-        index = operator.index(index)
-        if not 0 <= index < self.volume.n_slices:
-            raise AnnotationError(f"There is no slice {index}: the scan has slices 0 to {self.volume.n_slices - 1}.")
+        index, count = operator.index(index), self.volume.array.shape[self.volume.axis if plane is None else plane]
+        if not 0 <= index < count:
+            raise AnnotationError(f"There is no slice {index}: the scan has slices 0 to {count - 1}.")
         return index
+
+    def _checked_plane(self, plane: int) -> int:
+        if plane not in (0, 1, 2):
+            raise InputError(f"A plane must be 0, 1 or 2, the axis that its slices lie across, got {plane!r}.")
+        if self.volume.array.shape[plane] < 2:
+            raise InputError(f"The scan has one slice only across axis {plane}; labels cannot travel in that plane.")
+        return operator.index(plane)
 
     @property
     def _slice_shape(self) -> tuple[int, int]:
@@ -379,9 +478,7 @@ class OneSegSession:
         """Return what :meth:`propagate` would set out from now; nothing is computed. Raises like it."""
         span = checked_range(slice_range, self.volume.n_slices)
         chosen = None if labels is None else frozenset(labels)
-        annotation = self.annotation if chosen is None else self.annotation.only(chosen)
-        check_painted(annotation, *span)
-        return PropagationJob(self._state, annotation, span, direction, chosen)
+        return beginning(self._state, span, direction, chosen)
 
     def begin_update(self) -> PropagationJob | None:
         """Return what :meth:`update` would set out from now, None if nothing is stale."""
@@ -392,9 +489,7 @@ class OneSegSession:
 
         It may run in another thread, while this one paints. Raises like :meth:`propagate`.
         """
-        others = staying(job, self._slice_shape)
-        given = job.annotation, job.slice_range, job.direction, self.propagation, progress, others
-        yield from self._open_scan.used_stepwise(lambda features: propagate_slices(features, *given), progress)
+        yield from self._open_planes.propagated(job, self.propagation, progress)
 
     def preview(self, job: PropagationJob, result: LabelledSlice) -> LabelArray:
         """Return the labels, (rows, columns), that a slice would show if the job's result for it were taken now."""

@@ -27,12 +27,14 @@ from napari_oneseg.errors import InputError, SessionError
 from napari_oneseg.files import replacing
 from napari_oneseg.propagation.propagate import LabelledSlice
 from napari_oneseg.session_state import SessionState
-from napari_oneseg.volume import Volume
+from napari_oneseg.volume import Annotation, Volume
 
 __all__ = ["DamagedSession", "SavedSession", "load_record", "load_session", "save_session"]
 
 _FORMAT = "napari-oneseg session"
 _VERSION = 1
+# A file with painted slices of other planes: a program that does not know of them must not drop them silently.
+_VERSION_ACROSS = 2
 # What the standard library and numpy raise on a file that was cut, overwritten or put together wrongly; a wrong bit in
 # a zip header can also claim a password (RuntimeError) or an unknown compression (NotImplementedError), and one in an
 # array's header can make it what Python cannot parse (SyntaxError, TokenError).
@@ -46,6 +48,8 @@ _LARGEST_ARRAYS = 8 << 30
 _BLOCK = 1 << 24
 # Which entry of the record lists the slices of each array.
 _SLICES_OF = {"painted": "painted", "frozen": "frozen", "labels": "results", "confidence": "results"}
+# The planes across rows and columns have arrays of their own shape; files of before there were any have none.
+_ACROSS = {"across_rows": 1, "across_columns": 2}
 
 
 class DamagedSession(InputError):
@@ -124,7 +128,7 @@ def save_session(path: str | os.PathLike[str], session: SavedSession) -> None:
     results = [state.results[index] for index in sorted(state.results)]
     meta = {
         "format": _FORMAT,
-        "version": _VERSION,
+        "version": _VERSION_ACROSS if state.across else _VERSION,
         "scan": session.scan,
         "weights": session.weights,
         "propagation": session.propagation.to_dict(),
@@ -140,12 +144,18 @@ def save_session(path: str | os.PathLike[str], session: SavedSession) -> None:
         "slice_axis": session.slice_axis,
         "extras": dict(session.extras),
     }
+    across = {name: state.across[axis] for name, axis in _ACROSS.items() if axis in state.across}
+    if across:
+        meta |= {name: sorted(annotation.slices) for name, annotation in across.items()}
+        meta["across_complete"] = {name: sorted(annotation.complete) for name, annotation in across.items()}
     arrays = {
         "painted": _stacked([state.painted[index] for index in sorted(state.painted)]),
         "frozen": _stacked([state.frozen[index] for index in sorted(state.frozen)]),
         "labels": _stacked([result.labels for result in results]),
         "confidence": _stacked([result.confidence for result in results]),
     }
+    for name, annotation in across.items():
+        arrays[name] = _stacked([annotation.slices[index] for index in sorted(annotation.slices)])
     with replacing(Path(path)) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         archive.writestr("session.json", json.dumps(meta))
         for name, array in arrays.items():
@@ -210,7 +220,7 @@ def _arrays(archive: zipfile.ZipFile, meta: dict[str, Any]) -> dict[str, NDArray
     """Read the arrays, after what their headers claim was compared with the record and with each other."""
     with ExitStack() as stack:
         claims = {}
-        for name in _SLICES_OF:
+        for name in (*_SLICES_OF, *(name for name in _ACROSS if name in meta)):
             entry = archive.getinfo(f"{name}.npy")
             file = cast(io.BufferedIOBase, stack.enter_context(archive.open(entry)))
             claims[name] = _claim(file, entry.file_size)
@@ -263,6 +273,13 @@ def _assembled(meta: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> SavedSe
             # Files of before there was such a choice have none: all labels are.
             outdated=None if meta.get("outdated") is None else frozenset(meta["outdated"]),
             direction=meta["direction"],
+            across={
+                axis: Annotation(
+                    dict(zip(meta[name], arrays[name], strict=True)), frozenset(meta["across_complete"][name])
+                )
+                for name, axis in _ACROSS.items()
+                if name in meta
+            },
         ),
         # Files of before there were any have none.
         extras=meta.get("extras", {}),
@@ -271,16 +288,19 @@ def _assembled(meta: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> SavedSe
 
 
 def _check_version(meta: dict[str, Any]) -> None:
-    if meta.get("format") != _FORMAT or meta.get("version") != _VERSION:
+    if meta.get("format") != _FORMAT or meta.get("version") not in (_VERSION, _VERSION_ACROSS):
         raise InputError(
-            f"Expected a session file of version {_VERSION}, got {meta.get('format')} {meta.get('version')}."
+            f"Expected a session file of version {_VERSION} or {_VERSION_ACROSS}, got {meta.get('format')} "
+            f"{meta.get('version')}."
         )
 
 
 def _check_slices(meta: dict[str, Any], claims: Mapping[str, _Claim]) -> None:
     """Refuse what no session can have written, before it does harm further on."""
-    shapes = {claim.shape[1:] for claim in claims.values() if claim.shape[0]}
+    across = [name for name in _ACROSS if name in meta]
+    shapes = {claims[name].shape[1:] for name in _SLICES_OF if claims[name].shape[0]}
     indices = [index for key in ("painted", "complete", "frozen", "results", "stale") for index in meta[key]]
+    indices += [index for name in across for index in meta[name]]
     kinds = {claim.dtype.kind for name, claim in claims.items() if name != "confidence"}
     scores = [score for score in meta["scores"] if score is not None]
     sound = (
@@ -288,6 +308,8 @@ def _check_slices(meta: dict[str, Any], claims: Mapping[str, _Claim]) -> None:
         and kinds == {"u"}
         and (claims["confidence"].dtype.kind == "f" or not meta["results"])
         and all(claims[name].shape[0] == len(meta[key]) for name, key in _SLICES_OF.items())
+        and all(claims[name].shape[0] == len(meta[name]) > 0 for name in across)
+        and all(set(meta["across_complete"][name]) <= set(meta[name]) for name in across)
         and len(meta["scores"]) == len(meta["results"])
         and all(isinstance(score, int | float) for score in scores)
         and isinstance(meta["scan"], str)

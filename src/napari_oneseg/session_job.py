@@ -6,20 +6,21 @@ reads a state that never changes, taking over is quick and decides slice by slic
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_oneseg.config import Direction
+from napari_oneseg.errors import AnnotationError
 from napari_oneseg.propagation.confidence import slice_confidence
 from napari_oneseg.propagation.correction import closed_range
-from napari_oneseg.propagation.propagate import LabelledSlice
+from napari_oneseg.propagation.propagate import LabelledSlice, check_painted
 from napari_oneseg.session_state import SessionState
 from napari_oneseg.volume import Annotation, LabelArray
 
-__all__ = ["PropagationJob", "joined", "protecting", "renewal", "staying"]
+__all__ = ["PropagationJob", "beginning", "joined", "protecting", "renewal", "staying"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +32,7 @@ class PropagationJob:
     before
         All that was made when it began.
     annotation
-        What travels.
+        What travels from slices of the main plane.
     slice_range
         First and last slice to compute, both included.
     direction
@@ -40,6 +41,9 @@ class PropagationJob:
         The labels that travel, None for all.
     only
         The slices whose results are wanted, None for all of the range.
+    across
+        What travels from slices of the other planes, as in
+        :attr:`~napari_oneseg.session_state.SessionState.across`.
     """
 
     before: SessionState
@@ -48,20 +52,56 @@ class PropagationJob:
     direction: Direction
     chosen: frozenset[int] | None = None
     only: frozenset[int] | None = None
+    across: Mapping[int, Annotation] = field(default_factory=dict)
+
+
+def beginning(
+    state: SessionState, slice_range: tuple[int, int], direction: Direction, chosen: frozenset[int] | None
+) -> PropagationJob:
+    """Return what a propagation of a state sets out from.
+
+    Raises
+    ------
+    AnnotationError
+        If nothing is painted in the range, or one of the chosen labels nowhere.
+    """
+    if not state.across:
+        annotation = state.annotation if chosen is None else state.annotation.only(chosen)
+        check_painted(annotation, *slice_range)
+        return PropagationJob(state, annotation, slice_range, direction, chosen)
+    unknown = sorted((chosen or frozenset()) - set(state.labels))
+    if unknown:
+        raise AnnotationError(f"Labels {unknown} were painted nowhere; painted are {list(state.labels)}.")
+    annotation, across = _travelling(state, chosen)
+    first, last = slice_range
+    inside = any(first <= index <= last and image.any() for index, image in annotation.slices.items())
+    crossing = any(image[first : last + 1].any() for other in across.values() for image in other.slices.values())
+    if not inside and not crossing:
+        raise AnnotationError(f"Nothing is painted between slices {first} and {last}: paint at least one slice there.")
+    return PropagationJob(state, annotation, slice_range, direction, chosen, across=across)
+
+
+def _travelling(state: SessionState, chosen: frozenset[int] | None) -> tuple[Annotation, dict[int, Annotation]]:
+    """Return what was painted of some labels, None for all, in the main plane and in the others."""
+    planes = {0: state.annotation, **state.across}
+    if chosen is not None:
+        planes = {axis: annotation.restricted(chosen) for axis, annotation in planes.items()}
+    return planes[0], {axis: planes[axis] for axis in planes if axis != 0 and planes[axis].slices}
 
 
 def renewal(state: SessionState) -> PropagationJob | None:
     """Return what brings everything up to date that is stale, with as little as that takes; None if nothing is."""
     if not state.stale:
         return None
-    annotation, chosen = state.annotation, None
+    chosen, travelling = None, None
     if state.outdated is not None:
-        travelling = state.outdated & set(annotation.labels)
-        if travelling and travelling != set(annotation.labels):
+        painted = frozenset(state.labels)
+        if (left := state.outdated & painted) and left != painted:
             # A label that is painted nowhere any more only leaves.
-            annotation, chosen = annotation.only(travelling), state.outdated
+            chosen, travelling = state.outdated, left
+    annotation, across = _travelling(state, travelling)
     span = closed_range(annotation, min(state.stale), max(state.stale))
-    return PropagationJob(state, annotation, span, state.direction, chosen, state.stale)
+    return PropagationJob(state, annotation, span, state.direction, chosen, state.stale, across)
 
 
 def staying(job: PropagationJob, shape: tuple[int, int]) -> Callable[[int], NDArray[np.bool_]] | None:
@@ -99,7 +139,7 @@ def joined(
         merged[result.index] = protecting(job, present, result, shape[1:])
     stale = present.stale
     # With some labels only, the others are as old as before.
-    outdated = set(job.before.annotation.labels) if job.before.outdated is None else job.before.outdated
+    outdated = set(job.before.labels) if job.before.outdated is None else job.before.outdated
     if job.chosen is None or job.chosen >= outdated:
         stale = stale - {result.index for result in found}
     after = replace(present, results=merged, stale=stale, direction=job.direction)

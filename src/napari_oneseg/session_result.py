@@ -56,6 +56,9 @@ def present_result(state: SessionState, volume: Volume) -> Propagation:
             scores[index] = result.score
     for index, image in state.painted.items():
         confidence[index][image > 0] = 1.0
+    for axis, annotation in state.across.items():
+        for at, image in annotation.slices.items():
+            np.moveaxis(confidence, axis, 0)[at][(image > 0) | (at in annotation.complete)] = 1.0
     for index in settled | (state.painted.keys() - state.results.keys()):
         scores[index] = 1.0 if labels[index].any() else np.nan
     counts = zip(*np.unique(labels[labels > 0], return_counts=True), strict=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from napari_oneseg.config import Direction
+from napari_oneseg.crossing_lines import agreeing, crossed_anew, line, pasted, touched_labels, values_in
 from napari_oneseg.propagation.correction import reopened_range
 from napari_oneseg.propagation.propagate import LabelledSlice
 from napari_oneseg.volume import Annotation, LabelArray
@@ -36,6 +38,10 @@ class SessionState:
         The labels that are older there, None for all.
     direction
         In which direction the labels travelled last.
+    across
+        What is painted in the other planes, by the axis that they lie across in the scan's slice order: 1 (rows) or 2
+        (columns); see :mod:`napari_oneseg.crossing_lines`. Where slices of two planes cross, they agree: what was
+        painted last counts on both.
     """
 
     painted: Mapping[int, LabelArray] = field(default_factory=dict)
@@ -45,11 +51,18 @@ class SessionState:
     stale: frozenset[int] = frozenset()
     outdated: frozenset[int] | None = None
     direction: Direction = "both"
+    across: Mapping[int, Annotation] = field(default_factory=dict)
 
     @property
     def annotation(self) -> Annotation:
-        """The painted and the frozen slices."""
+        """The painted and the frozen slices of the main plane."""
         return Annotation({**self.painted, **self.frozen}, self.complete | frozenset(self.frozen))
+
+    @property
+    def labels(self) -> tuple[int, ...]:
+        """All labels that are painted or frozen, in any plane, ascending."""
+        planes = [self.annotation, *self.across.values()]
+        return tuple(sorted({label for annotation in planes for label in annotation.labels}))
 
     def out_of_date(self) -> SessionState:
         """Return this state with all that was propagated stale: it was made with something else than is used now."""
@@ -73,6 +86,8 @@ class SessionState:
         """
         if not before.results:
             return replace(self, stale=frozenset(), outdated=frozenset())
+        if before.across != self.across:
+            return self._all_reopened(before)
         shape = next(iter(before.results.values())).labels.shape
         stale = set(before.stale)
         outdated = before.outdated if before.stale else frozenset[int]()
@@ -87,6 +102,16 @@ class SessionState:
         left = (frozenset(stale) & before.results.keys()) - self.frozen.keys() - self.complete
         return replace(self, stale=left, outdated=outdated)
 
+    def _all_reopened(self, before: SessionState) -> SessionState:
+        """Return this state with everything stale, as painting in another plane makes it: it reaches all slices."""
+        touched = before.outdated if before.stale else frozenset[int]()
+        for axis in (0, 1, 2):
+            was, now = (({0: s.annotation} | dict(s.across)).get(axis, Annotation()) for s in (before, self))
+            found = touched_labels(was, now)
+            touched = None if touched is None or found is None else touched | found
+        left = frozenset(before.results) - self.frozen.keys() - self.complete
+        return replace(self, stale=left, outdated=touched)
+
     def _touched(self, before: SessionState, index: int, shape: tuple[int, int]) -> frozenset[int] | None:
         """Return the labels that were changed on a slice, None for all of them."""
         was_settled, is_settled = (index in state.complete or index in state.frozen for state in (before, self))
@@ -94,19 +119,71 @@ class SessionState:
             return None
         shown = before.labels_on(index, shape), self.labels_on(index, shape)
         different = shown[0] != shown[1]
-        changed = _values(*(image[different] for image in shown))
+        changed = values_in([image[different] for image in shown])
         if is_settled:
             return changed
         # What is no longer painted there travels on from elsewhere, even if the slice looks the same.
         empty = np.zeros(0, np.uint8)
-        return changed | (_values(before.painted.get(index, empty)) - _values(self.painted.get(index, empty)))
+        return changed | (values_in([before.painted.get(index, empty)]) - values_in([self.painted.get(index, empty)]))
 
     def with_painted(self, slices: Mapping[int, LabelArray], complete: frozenset[int]) -> SessionState:
         """Return the state with slices painted anew; one that is empty and not complete is painted no more."""
         painted = {index: image for index, image in self.painted.items() if index not in slices}
         painted |= {index: image for index, image in slices.items() if image.any() or index in complete}
         settled = (self.complete - slices.keys()) | complete
-        return replace(self, painted=painted, complete=settled & painted.keys())
+        after = replace(self, painted=painted, complete=settled & painted.keys())
+        for index, image in slices.items():
+            counts = _counting(image, self.painted.get(index), index in complete)
+            after = after.crossed(0, index, image, counts)
+        return after
+
+    def with_painted_across(
+        self, axis: int, slices: Mapping[int, LabelArray], complete: frozenset[int]
+    ) -> SessionState:
+        """Return the state with slices of another plane painted anew, as :meth:`with_painted` does for the main one.
+
+        Parameters
+        ----------
+        axis
+            1 or 2, the axis that the plane lies across in the scan's slice order.
+        """
+        before = self.across.get(axis, Annotation())
+        painted = {index: image for index, image in before.slices.items() if index not in slices}
+        painted |= {index: image for index, image in slices.items() if image.any() or index in complete}
+        settled = (before.complete - slices.keys()) | complete
+        new = Annotation(dict(sorted(painted.items())), settled & painted.keys())
+        after = self.holding_across({**self.across, axis: new})
+        for index, image in slices.items():
+            counts = _counting(image, before.slices.get(index), index in complete)
+            after = after.crossed(axis, index, image, counts)
+        return after
+
+    def crossed(self, axis: int, index: int, image: LabelArray, counts: NDArray[np.bool_]) -> SessionState:
+        """Return the state in which a slice counts wherever slices of other planes cross it.
+
+        Parameters
+        ----------
+        axis, index, image
+            The slice: axis that its plane lies across, index, and labels.
+        counts
+            Where it counts, boolean, of its shape.
+        """
+        after, across = self, dict(self.across)
+        if axis != 0:
+            painted = agreeing(self.painted, 0, image, axis, index, counts)
+            painted = {k: v for k, v in painted.items() if v.any() or k in self.complete}
+            after = replace(after, painted=painted, frozen=agreeing(self.frozen, 0, image, axis, index, counts))
+        for other, annotation in self.across.items():
+            if other != axis:
+                slices = agreeing(annotation.slices, other, image, axis, index, counts)
+                if _differing(slices, annotation.slices):
+                    kept = {k: v for k, v in slices.items() if v.any() or k in annotation.complete}
+                    across[other] = Annotation(kept, annotation.complete)
+        return after.holding_across(across)
+
+    def holding_across(self, across: Mapping[int, Annotation]) -> SessionState:
+        """Return the state with other painted slices of the other planes."""
+        return replace(self, across={axis: across[axis] for axis in sorted(across) if across[axis].slices})
 
     def with_strokes(
         self, images: Mapping[int, LabelArray], corrected: Collection[int] = ()
@@ -117,7 +194,9 @@ class SessionState:
         """
         after, did = self, ""
         for index, image in images.items():
+            different = image != after.labels_on(index, image.shape)
             after, done = after.with_stroke(index, image, index in corrected)
+            after = after.crossed(0, index, image, different)
             did = did or done
         changed = self.repainted(after)
         return after, f"{did} {min(changed)}" if len(changed) == 1 else f"painting on {len(changed)} slices"
@@ -167,12 +246,24 @@ class SessionState:
                 index: result if (left := cleared(result.labels)) is result.labels else replace(result, labels=left)
                 for index, result in self.results.items()
             },
+            across={
+                axis: rest for axis, annotation in self.across.items() if (rest := _without(annotation, cleared)).slices
+            },
         )
 
     def repainted(self, after: SessionState) -> frozenset[int]:
         """Return the slices on which what was painted or frozen differs from a later state's."""
         differing = _differing(self.painted, after.painted) | _differing(self.frozen, after.frozen)
-        return differing | (self.complete ^ after.complete)
+        return differing | (self.complete ^ after.complete) | self._crossed_anew(after)
+
+    def _crossed_anew(self, after: SessionState) -> frozenset[int]:
+        """Return the slices on which what the other planes settle differs from a later state's."""
+        return frozenset().union(
+            *(
+                crossed_anew(self.across.get(axis, Annotation()), after.across.get(axis, Annotation()))
+                for axis in self.across.keys() | after.across.keys()
+            )
+        )
 
     def changed(self, after: SessionState) -> frozenset[int]:
         """Return the slices on which anything differs from another state: what has to be shown anew."""
@@ -183,10 +274,41 @@ class SessionState:
         """Return whether all slices lie in a scan of ``count`` slices of that shape (rows, columns)."""
         images = [*self.painted.values(), *self.frozen.values(), *(result.labels for result in self.results.values())]
         indices = {*self.painted, *self.frozen, *self.results, *self.stale}
-        return all(image.shape == shape for image in images) and max(indices, default=0) < count
+        rows, columns = shape
+        sides = {1: (rows, (count, columns)), 2: (columns, (count, rows))}
+        crossing = all(
+            0 <= at < sides[axis][0] and image.shape == sides[axis][1]
+            for axis, annotation in self.across.items()
+            for at, image in annotation.slices.items()
+        )
+        return crossing and all(image.shape == shape for image in images) and max(indices, default=0) < count
 
     def labels_on(self, index: int, shape: tuple[int, int]) -> LabelArray:
-        """Return the labels of a slice as they are now, (rows, columns): frozen before painted before propagated."""
+        """Return the labels of a slice as they are now, (rows, columns): frozen before painted before propagated.
+
+        Where painted slices of other planes cross it, they count like what was painted on it.
+        """
+        image = self._own_labels_on(index, shape)
+        return pasted(image, index, self.across) if self.across else image
+
+    def labels_across(self, axis: int, index: int, count: int, shape: tuple[int, int]) -> LabelArray:
+        """Return the labels of a slice of another plane as they are now.
+
+        Parameters
+        ----------
+        axis, index
+            1 or 2, the axis that the plane lies across in the scan's slice order, and the slice's index.
+        count, shape
+            Slices of the main plane, and their rows and columns.
+
+        Returns
+        -------
+        Shape (n, columns) for axis 1, (n, rows) for axis 2.
+        """
+        images = [line(self.labels_on(k, shape), 0, axis, index) for k in range(count)]
+        return np.stack(images).astype(np.result_type(*images), copy=False)
+
+    def _own_labels_on(self, index: int, shape: tuple[int, int]) -> LabelArray:
         if index in self.frozen:
             return self.frozen[index]
         painted = self.painted.get(index)
@@ -200,9 +322,16 @@ class SessionState:
         return np.where(painted > 0, painted, result.labels)
 
 
-def _values(*images: LabelArray) -> frozenset[int]:
-    """Return the labels in images."""
-    return frozenset(int(value) for image in images for value in np.unique(image) if value)
+def _counting(image: LabelArray, before: LabelArray | None, complete: bool) -> NDArray[np.bool_]:
+    """Return where a slice that is painted anew counts on others: where something is painted, or no longer is."""
+    if complete:
+        return np.ones(image.shape, bool)
+    return image > 0 if before is None else (image > 0) | (before > 0)
+
+
+def _without(annotation: Annotation, cleared: Callable[[LabelArray], LabelArray]) -> Annotation:
+    slices = {index: cleared(image) for index, image in annotation.slices.items()}
+    return Annotation({k: v for k, v in slices.items() if v.any() or k in annotation.complete}, annotation.complete)
 
 
 def _differing(one: Mapping[int, object], other: Mapping[int, object]) -> frozenset[int]:
@@ -245,7 +374,8 @@ class History:
         sizes = {}
         for state, _ in self._past:
             sizes.update({id(r): r.labels.nbytes + r.confidence.nbytes for r in state.results.values()})
-            sizes.update({id(image): image.nbytes for image in (*state.painted.values(), *state.frozen.values())})
+            planes = (state.painted, state.frozen, *(annotation.slices for annotation in state.across.values()))
+            sizes.update({id(image): image.nbytes for images in planes for image in images.values()})
         return sum(sizes.values())
 
     def undo(self) -> bool:

@@ -289,6 +289,10 @@ class Annotation:
         unknown = sorted(set(chosen) - set(self.labels))
         if unknown:
             raise AnnotationError(f"Labels {unknown} were painted nowhere; painted are {list(self.labels)}.")
+        return self.restricted(chosen)
+
+    def restricted(self, chosen: Collection[int]) -> Annotation:
+        """Return what was painted of some labels, perhaps nothing; complete slices stay complete."""
         slices = {
             index: np.where(np.isin(image, list(chosen)), image, 0).astype(image.dtype)
             for index, image in self.slices.items()

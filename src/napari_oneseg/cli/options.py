@@ -29,6 +29,7 @@ __all__ = [
     "config_options",
     "parse_axis",
     "parse_numbers",
+    "parse_places",
     "parse_range",
     "parse_spacing",
 ]
@@ -91,6 +92,36 @@ def parse_range(text: str | None) -> tuple[int, int] | None:
     if not (colon and _is_index(first) and _is_index(last)):
         raise InputError(f"--range must be FIRST:LAST, for instance 20:45, got {text!r}.")
     return int(first), int(last)
+
+
+def parse_places(text: str | None, option: str, main: int) -> dict[int, list[int]] | None:
+    """Read slices such as ``12,coronal:127``, a plane's name before those of other planes; None stays None.
+
+    Parameters
+    ----------
+    main
+        The axis across which slices lie whose plane is not named.
+
+    Returns
+    -------
+    Indices by the axis that the slices lie across.
+
+    Raises
+    ------
+    InputError
+        If the text has another form.
+    """
+    if text is None:
+        return None
+    from napari_oneseg.planes import plane_axis  # numpy comes along
+
+    places: dict[int, list[int]] = {}
+    for part in text.split(","):
+        name, colon, index = part.strip().rpartition(":")
+        if not _is_index(index):
+            raise InputError(f"{option} must be slices separated by commas, such as 18,coronal:127, got {text!r}.")
+        places.setdefault(plane_axis(name) if colon else main, []).append(int(index))
+    return places
 
 
 def parse_numbers(text: str | None, option: str, least: int = 0) -> tuple[int, ...] | None:

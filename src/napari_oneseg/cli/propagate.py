@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,7 +25,7 @@ from napari_oneseg.cli.options import (
     WeightsFile,
     config_options,
     parse_axis,
-    parse_numbers,
+    parse_places,
     parse_range,
     parse_spacing,
 )
@@ -51,7 +52,8 @@ def command(
     annotation: Annotated[
         Path,
         typer.Argument(
-            metavar="ANNOTATION", help="Label file on the scan's grid; each slice of it that is not empty is painted."
+            metavar="ANNOTATION",
+            help="Label file on the scan's grid with painted slices; of which planes they are is found.",
         ),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FILE", help="Label file to write.")],
@@ -62,7 +64,17 @@ def command(
     ] = "both",
     complete: Annotated[
         str | None,
-        typer.Option(metavar="I,J,...", help="Slices on which every label was painted: 0 means background there."),
+        typer.Option(
+            metavar="I,J,...",
+            help="Slices on which every label was painted: 0 means background there; as for --painted.",
+        ),
+    ] = None,
+    painted: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PLANE:I,...",
+            help="Which slices were painted, such as coronal:127,axial:18; by default they are found.",
+        ),
     ] = None,
     confidence: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write each voxel's confidence, 0 to 1.")
@@ -82,7 +94,7 @@ def command(
     as_json: Json = False,
 ) -> None:
     """Carry painted labels through a scan."""
-    chosen, whole = parse_range(slice_range), parse_numbers(complete, "--complete") or ()
+    chosen = parse_range(slice_range)
     size = parse_spacing(spacing)
 
     from napari_oneseg.image_formats import WRITABLE
@@ -99,11 +111,18 @@ def command(
     session = OneSegSession(weights, device, threads, propagation=propagation, cache=user_cache())
     with stages.stage("read", "Reading"):
         volume = read_volume(image, parse_axis(axis), series, frame, size)
-        painted = _read_painted(annotation, volume, chosen, whole)
+        planes = _read_painted(
+            annotation,
+            volume,
+            chosen,
+            parse_places(painted, "--painted", volume.axis),
+            parse_places(complete, "--complete", volume.axis) or {},
+        )
     with stages.stage("features", "Computing features") as progress:
         session.set_volume(volume, progress)
         session.keep_features()
-    session.set_annotation(painted)
+    for plane, drawn in planes.items():
+        session.set_annotation(drawn, plane)
     with stages.stage("propagate", "Carrying labels") as progress:
         result = session.propagate(chosen, direction, progress=progress)
     with stages.stage("write", "Writing"):
@@ -134,20 +153,27 @@ def _check_files(wanted: tuple[tuple[Path | None, tuple[str, ...]], ...], inputs
 
 
 def _read_painted(
-    annotation: Path, volume: Volume, slice_range: tuple[int, int] | None, complete: tuple[int, ...]
-) -> Annotation:
-    """Read what was painted on a scan, and refuse what could not be propagated in the end."""
-    from napari_oneseg.io import read_labels
-    from napari_oneseg.screening import checked_range
-    from napari_oneseg.volume import Annotation
+    annotation: Path,
+    volume: Volume,
+    slice_range: tuple[int, int] | None,
+    painted: Mapping[int, Sequence[int]] | None,
+    complete: Mapping[int, Sequence[int]],
+) -> dict[int, Annotation]:
+    """Read what was painted on a scan, by plane, and refuse what could not be propagated in the end."""
+    import numpy as np
 
-    labels = volume.to_slices(read_labels(annotation, volume))
+    from napari_oneseg.io import read_labels
+    from napari_oneseg.painted_planes import annotations_on, find_painted
+    from napari_oneseg.screening import checked_range
+
+    labels = read_labels(annotation, volume)
     first, last = checked_range(slice_range, volume.n_slices)
-    painted = Annotation.from_labels(labels, complete)
-    held = [index for index, drawn in painted.slices.items() if drawn.any()]
+    held = np.flatnonzero(volume.to_slices(labels).any(axis=(1, 2))).tolist()
+    if not held:
+        raise InputError("The annotation is empty: paint at least one slice.")
     if not any(first <= index <= last for index in held):
         raise InputError(f"Nothing is painted between slices {first} and {last}; painted are {held}.")
-    return painted
+    return annotations_on(labels, find_painted(labels, volume.axis) if painted is None else painted, complete)
 
 
 def _draw(figure: Path, session: OneSegSession, result: Propagation) -> None:
@@ -175,7 +201,10 @@ def _print_summary(record: dict[str, Any]) -> None:
         if min(reached) <= index <= max(reached) and index not in record["painted"] and not math.isnan(score)
     }
     seconds = sum(record["seconds"].values())
-    painted = ", ".join(map(str, record["painted"]))
+    painted = ", ".join(
+        str(entry["index"]) if entry["plane"] == record["scan"]["plane"] else f"{entry['plane']} {entry['index']}"
+        for entry in record["painted_slices"]
+    )
     console.print(f"Painted slices: {painted}. Labelled slices: {min(reached)} to {max(reached)}.")
     if scores:
         doubtful = sorted(scores, key=scores.__getitem__)[:DOUBTFUL]

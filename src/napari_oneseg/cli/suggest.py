@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -27,6 +28,9 @@ from napari_oneseg.cli.options import (
 from napari_oneseg.cli.outputs import check_outputs
 from napari_oneseg.errors import InputError
 from napari_oneseg.files import replacing
+
+if TYPE_CHECKING:
+    from napari_oneseg.screening import PlaneSuggestion
 
 __all__ = ["command"]
 
@@ -67,6 +71,7 @@ def command(
 
     session = OneSegSession(weights, device, threads, cache=user_cache())
     stages = Stages()
+    planes: list[PlaneSuggestion] = []
     with stages.stage("read", "Reading the scan"):
         volume = read_volume(image, parse_axis(axis), series, frame, size)
     chosen = chosen and checked_range(chosen, volume.n_slices)
@@ -77,6 +82,8 @@ def command(
     with stages.stage("suggest", "Looking for slices"):
         if clicked:
             chosen = session.locate(*clicked)
+            planes = session.suggest_planes(*clicked)
+            session.keep_features()
         ranked = session.suggest_slices(chosen)
     first, last = checked_range(chosen, volume.n_slices)
     if figure:
@@ -90,6 +97,18 @@ def command(
                 "suggestions": [
                     {"index": entry.index, "score": entry.score, **file_place(volume, entry.index)}
                     for entry in ranked[:top]
+                ],
+                "planes": [
+                    {
+                        "plane": entry.extent.name,
+                        "axis": entry.extent.plane,
+                        "index": entry.extent.index,
+                        "range": [entry.extent.first, entry.extent.last],
+                        "extent_mm": entry.extent.millimetres,
+                        "reason": entry.reason,
+                        **file_place(replace(volume, slice_axis=entry.extent.plane), entry.extent.index),
+                    }
+                    for entry in planes
                 ],
                 "range": [first, last],
                 "point": clicked,
@@ -108,6 +127,9 @@ def command(
     console = results_console()
     if clicked:
         console.print(f"What lies there spans roughly slices {first} to {last}.")
+        console.print("Planes to paint it in, best first:")
+        for found in planes:
+            console.print(f"  {found.extent.name}, slice {found.extent.index}: {found.reason}")
     console.print(f"Worth painting among slices {first} to {last}, best first:")
     console.print(table)
 

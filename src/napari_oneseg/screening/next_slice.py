@@ -63,6 +63,7 @@ def rank_next(
     slice_range: tuple[int, int] | None = None,
     label: int | None = None,
     config: ScreeningConfig | None = None,
+    painted: Sequence[int] | None = None,
 ) -> list[NextSlice]:
     """Rank the slices by what painting one more of them would bring, each after those before it, best first.
 
@@ -78,6 +79,8 @@ def rank_next(
         First and last slice to choose from, both included.
     label
         The label in question; by default all that were painted.
+    painted
+        All labels that were painted, ascending, where some were in other planes only; by default the annotation's.
 
     Returns
     -------
@@ -91,13 +94,14 @@ def rank_next(
         If the range does not fit the scan.
     """
     config = config or ScreeningConfig()
-    values = annotation.labels if label is None else (label,)
-    if not annotation.labels:
+    known_labels = annotation.labels if painted is None else tuple(painted)
+    values = known_labels if label is None else (label,)
+    if not known_labels:
         raise AnnotationError("Nothing is painted: paint a slice first.")
-    if not set(values) <= set(annotation.labels):
-        raise AnnotationError(f"Label {label} was painted nowhere; painted are {list(annotation.labels)}.")
+    if not set(values) <= set(known_labels):
+        raise AnnotationError(f"Label {label} was painted nowhere; painted are {list(known_labels)}.")
     first, last = checked_range(slice_range, len(labels))
-    errors = expected_errors(labels, confidence, annotation.labels)
+    errors = expected_errors(labels, confidence, known_labels)
     anchors = [annotation.anchors(value) for value in values]
     known = set.intersection(*map(set, anchors))
     free = [index for index in range(first, last + 1) if index not in known]
@@ -169,7 +173,8 @@ def _greedy(
     """
     slices = np.arange(errors.shape[1])
     apart = np.abs(slices[:, None] - slices)  # (painted slice, slice)
-    near = np.stack([apart[sorted(known)].min(0) for known in anchors])  # (L, slice): to the nearest painted one
+    # (L, slice): to the nearest painted one; a label that was painted in another plane only has none.
+    near = np.stack([apart[sorted(known)].min(0, initial=len(slices)) for known in anchors])
     rate = errors / np.maximum(near, 1) / (2.0 * sizes[:, None])
     left = list(free)
     while left:
