@@ -107,13 +107,25 @@ def test_a_new_network_can_be_trained(folder: Path, tmp_path: Path, monkeypatch:
     assert record["command"] == "oneseg train IMAGES --from-scratch"
 
 
+def test_generated_anatomy_goes_on_from_weights(start: Path, tmp_path: Path) -> None:
+    output = tmp_path / "further.safetensors"
+    run(*GENERATED, "-o", output, "--init", start)
+    before, further = load_weights(start), load_weights(output)
+    assert further.network.config == before.network.config
+    assert further.preprocessing == before.preprocessing
+    record = further.provenance
+    assert record["start"] == {"sha256": before.sha256, "data": "none", "licence": "free"}
+    assert record["licence"].endswith("of the start: free"), "what the start was learned from binds as well"
+    assert record["command"].startswith("oneseg train --generated --init FILE --steps 2")
+
+
 def test_what_does_not_go_together_is_refused(folder: Path, start: Path, tmp_path: Path) -> None:
     output = tmp_path / "own.safetensors"
     before = names(tmp_path)
     both = "either a folder of scans to learn from, or --generated"
     assert both in refused("train", "-o", output)
     assert both in refused("train", folder, "--generated", "-o", output)
-    assert "leave --init" in refused("train", "--generated", "-o", output, "--init", start)
+    assert "leave --init" in refused(*GENERATED, "-o", output, "--init", start, "--from-scratch")
     assert "leave --init" in refused(*on_scans(folder, start, "--from-scratch"))
     assert "--steps has no effect with scans" in refused(*on_scans(folder, start, "--steps", 5))
     assert "--crop has no effect with scans, unless --objective" in refused(*on_scans(folder, start, "--crop", 64))
@@ -197,7 +209,7 @@ def test_the_refiners_batch_can_be_shared_out(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(recipe, "train_default", quick)
     for count in (1, 2, 3, 8):
         cli_train._learn_from_generated(
-            TrainingConfig(), 1, cli_train._Run(Processes(0, count), "auto", tmp_path / "a.training")
+            TrainingConfig(), 1, None, cli_train._Run(Processes(0, count), "auto", tmp_path / "a.training")
         )
     assert batches == [3, 4, 3, 8]
 
