@@ -108,6 +108,7 @@ DISTRIBUTIONS = {
     "cv2": "opencv-python-headless",
     "itk": "itk-morphologicalcontourinterpolation",
     "lightning_fabric": "lightning-fabric",
+    "skimage": "scikit-image",
     "sklearn": "scikit-learn",
 }
 

@@ -48,7 +48,9 @@ def test_limits_hold_at_both_ends(kind: type[Config]) -> None:
 
 
 def test_unknown_parameters_are_refused_by_name() -> None:
-    with pytest.raises(InputError, match=r"no parameter windo; it has end_agreement, end_area, least_support, support"):
+    with pytest.raises(
+        InputError, match=r"no parameter windo; it has end_agreement, end_area, keep_odds, least_support, support"
+    ):
         PropagationConfig.from_dict({"windo": 13})
 
 

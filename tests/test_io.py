@@ -319,7 +319,9 @@ def test_nan_where_nothing_was_drawn(tmp_path: Path, volume: Volume, ending: str
 @pytest.mark.parametrize("head", [b"\0" * 128 + b"DICM" + b"\x02\0\0\0UL\x04\0", b"\x08\0\x05\0" + b"\0" * 200])
 def test_a_dicom_file_as_labels(tmp_path: Path, volume: Volume, head: bytes) -> None:
     (tmp_path / "seg.dcm").write_bytes(head + b"\0" * 400)
-    not_labels(tmp_path / "seg.dcm", volume, "is a DICOM file.*export it as a label map")
+    not_labels(
+        tmp_path / "seg.dcm", volume, "is a DICOM file of modality unknown; a DICOM segmentation .SEG. was expected"
+    )
 
 
 def test_negative_labels(tmp_path: Path, volume: Volume) -> None:
