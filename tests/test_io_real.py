@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from napari_oneseg.dicom import SERIES
+from napari_oneseg.dicom import FRAME_OF_REFERENCE, SERIES
 from napari_oneseg.file_order import in_file_order
 from napari_oneseg.io import read_labels, read_volume, write_labels
 
@@ -72,7 +72,7 @@ def test_a_dicom_series(data_dir: Path, tmp_path: Path) -> None:
     np.testing.assert_allclose(volume.spacing, (1.5, 0.41015625, 0.41015625), rtol=1e-12)
     np.testing.assert_allclose(volume.origin, (-106.32680907019, -123.07443807356, -20.000669002533), rtol=1e-12)
     np.testing.assert_allclose(volume.direction, np.eye(3)[:, ::-1], atol=1e-9)
-    assert list(volume.header) == [SERIES], "no slice is missing"
+    assert list(volume.header) == [SERIES, FRAME_OF_REFERENCE], "no slice is missing"
     labels = np.zeros(volume.array.shape, np.uint8)
     labels[1, 2, 3] = 1
     # NIfTI stores numbers in single precision: 4e-6 mm of this origin are lost.

@@ -120,7 +120,7 @@ def test_nothing_is_told_where_the_file_says_it(tmp_path: Path, name: str) -> No
     np.testing.assert_allclose(scan.spacing, GIVEN, rtol=1e-6)
     np.testing.assert_array_equal(in_file_order(scan).array, ARRAY)
     if "matrix" in name:
-        np.testing.assert_allclose(scan.origin, (20, 15, 10))
+        np.testing.assert_allclose(in_file_order(scan).origin, (20, 15, 10))
 
 
 @unknown

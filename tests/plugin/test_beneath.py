@@ -13,6 +13,7 @@ from napari.layers import Image, Labels
 from nibabel.affines import apply_affine
 
 from napari_oneseg.errors import InputError, OutputError
+from napari_oneseg.file_order import in_file_order
 from napari_oneseg.plugin.beneath import record_beneath
 from napari_oneseg.plugin.scan_layer import describe_layer, scan_of_layer
 from tests.plugin.layer_fixtures import (
@@ -112,7 +113,7 @@ def test_a_scan_that_was_scaled_has_its_first_voxel_where_it_was(
     assert scan.shown.spacing == pytest.approx(scale)
     assert scan.shown.origin == pytest.approx(first, abs=1e-3)
     assert "scaled" in scan.note
-    assert scan.source.array.shape == nib.load(path).shape[::-1], "in the order of the file"
+    assert in_file_order(scan.shown).array.shape == nib.load(path).shape[::-1], "in the order of the file"
     viewer.layers.selection.active = layer
     viewer._new_labels()
     viewer.layers[-1].data[0, 0, 0] = 1

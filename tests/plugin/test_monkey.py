@@ -415,7 +415,7 @@ class Wanderer:
             self.dock.settle()
             written = np.asarray(nibabel.load(path).dataobj).transpose(2, 1, 0)
             assert self.widget.controller.scan is not None
-            shown = self.widget.controller.scan.orientation.to_shown(written)
+            shown = self.widget.controller.scan.shown.to_file.inverse.apply(written)
             np.testing.assert_array_equal(shown[known > 0], known[known > 0], err_msg=" ".join(self.log))
 
 

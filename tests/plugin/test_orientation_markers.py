@@ -14,6 +14,8 @@ from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 from scipy.spatial.transform import Rotation
 
+from napari_oneseg.file_order import reorient
+from napari_oneseg.orientation import nearest_orientation
 from napari_oneseg.plugin.orientation_markers import OrientationMarkers, letters_of
 from napari_oneseg.plugin.scan_layer import scan_layer_data, scan_of_layer
 from napari_oneseg.plugin.viewer_link import ViewerLink
@@ -27,7 +29,8 @@ PLANES = {0: "AP RL", 1: "HF RL", 2: "HF AP"}
 
 def layer_of(direction: np.ndarray) -> Image:
     array = np.random.default_rng(0).integers(0, 1000, SIZE).astype(np.int16)
-    data, kwargs, _ = scan_layer_data(Volume(array, (3.0, 1.0, 0.5), direction=direction[:, ::-1].copy()), "scan")
+    stored = Volume(array, (3.0, 1.0, 0.5), direction=direction[:, ::-1].copy())
+    data, kwargs, _ = scan_layer_data(reorient(stored, nearest_orientation(stored.direction)), "scan")
     return Image(data, **kwargs)
 
 

@@ -782,7 +782,7 @@ def test_what_was_painted_since_is_not_hidden_by_what_was_propagated(
 ) -> None:
     propagate_all()
     labels = read_labels(label_file, read_volume(study / "a.nii.gz"))
-    labels[5] = labels[3]
+    labels[4] = labels[6]
     write_labels(label_file, labels, read_volume(study / "a.nii.gz"))
     dock.open(study)
     assert dock.shown == [4, 6]

@@ -126,6 +126,8 @@ class LayerSnapshot:
         What the scan is remembered by whose voxels these are, none of them moved.
     to_file
         The way to the file of the scan that has as many voxels, though in another place or of another size.
+    was_moved
+        Whether it was moved, scaled, cropped or resampled since, so that the file says nothing of where it lies.
     path
         The file or folder it was opened from, if it is still there.
     note
@@ -142,6 +144,7 @@ class LayerSnapshot:
     display: Mapping[str, Any]
     record: ScanRecord | None = None
     to_file: Orientation = field(default_factory=Orientation)
+    was_moved: bool = False
     path: Path | None = None
     note: str = ""
     tiff: Path | None = None
@@ -285,6 +288,7 @@ def describe_layer(layer: Image | Labels, beneath: ScanRecord | None = None) -> 
     world, shape = world_frame(layer, factors), tuple(data.shape[-3:])
     kept = kept_record(layer.metadata) or beneath
     exact = kept is not None and kept.is_grid_of(shape, world)
+    was_moved = kept is not None and not exact
     return LayerSnapshot(
         name=layer.name,
         data=data,
@@ -293,8 +297,9 @@ def describe_layer(layer: Image | Labels, beneath: ScanRecord | None = None) -> 
         display=display_kwargs(layer, factors),
         record=kept if exact else None,
         to_file=kept.volume.to_file if kept is not None and kept.shape == shape else Orientation(),
+        was_moved=was_moved,
         path=readable_path(layer),
-        note=" ".join(filter(None, (loaded, MOVED if kept is not None and not exact else ""))),
+        note=" ".join(filter(None, (loaded, MOVED if was_moved else ""))),
         tiff=unscaled_tiff(layer),
         ome_zarr=unscaled_zarr(layer),
     )
@@ -318,7 +323,8 @@ def open_snapshot(snapshot: LayerSnapshot) -> OpenScan:
     frame, note = measured_frame(snapshot, array.shape)
     snapshot = replace(snapshot, frame=frame, note=" ".join(filter(None, (snapshot.note, note))))
     own = replace(volume_in(array, snapshot.frame), to_file=snapshot.to_file)
-    found = on_file_grid(array, snapshot.frame, snapshot.path) if snapshot.path else None
+    asks_file = snapshot.path is not None and not snapshot.was_moved
+    found = on_file_grid(array, snapshot.frame, snapshot.path) if asks_file else None
     return _opened(snapshot, found or own)
 
 
