@@ -323,8 +323,9 @@ def open_snapshot(snapshot: LayerSnapshot) -> OpenScan:
     frame, note = measured_frame(snapshot, array.shape)
     snapshot = replace(snapshot, frame=frame, note=" ".join(filter(None, (snapshot.note, note))))
     own = replace(volume_in(array, snapshot.frame), to_file=snapshot.to_file)
-    asks_file = snapshot.path is not None and not snapshot.was_moved
-    found = on_file_grid(array, snapshot.frame, snapshot.path) if asks_file else None
+    found = None
+    if snapshot.path is not None and not snapshot.was_moved:
+        found = on_file_grid(array, snapshot.frame, snapshot.path)
     return _opened(snapshot, found or own)
 
 
