@@ -170,7 +170,7 @@ def test_the_segmentation_that_was_exported_is_no_second_series(
     assert said == [
         (
             "labels.dcm holds no images of a scan; segmentations, doses and reports cannot be opened. Give the scan "
-            "that it belongs to."
+            "that it belongs to; a segmentation can be given with it, as its annotation."
         )
     ]
 
