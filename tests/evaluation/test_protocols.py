@@ -11,16 +11,15 @@ from napari_oneseg.errors import InputError
 from napari_oneseg.evaluation.baselines import Propagate, copy_slice
 from napari_oneseg.evaluation.cases import Case, CaseFiles
 from napari_oneseg.evaluation.metrics import assd
+from napari_oneseg.evaluation.painted_places import evenly_spaced, widened_extent
 from napari_oneseg.evaluation.protocols import (
     Painting,
     evaluate,
     evaluate_case,
-    evenly_spaced,
     oneseg_method,
     oneseg_planes,
     oneseg_suggest,
     trials,
-    widened_extent,
 )
 from napari_oneseg.io import write_image, write_labels
 from napari_oneseg.session import OneSegSession

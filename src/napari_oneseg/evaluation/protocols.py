@@ -36,15 +36,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy import ndimage
 
 from napari_oneseg.errors import InputError, SessionError
 from napari_oneseg.evaluation.baselines import Method, Propagate
 from napari_oneseg.evaluation.cases import Case, CaseFiles
 from napari_oneseg.evaluation.metrics import OrganScore, score_labels
+from napari_oneseg.evaluation.painted_places import copied, deepest_voxel, evenly_spaced, organ_extent, widened_extent
 from napari_oneseg.session_planes import plane_axes, turned_annotation
-from napari_oneseg.volume import Annotation, LabelArray, Volume, label_dtype
+from napari_oneseg.volume import Annotation, LabelArray, Volume
 
 if TYPE_CHECKING:
     from napari_oneseg.session import OneSegSession
@@ -59,13 +58,11 @@ __all__ = [
     "Trial",
     "evaluate",
     "evaluate_case",
-    "evenly_spaced",
     "oneseg_method",
     "oneseg_planes",
     "oneseg_suggest",
     "slice_order_spacing",
     "trials",
-    "widened_extent",
 ]
 
 PaintingProtocol = Literal["largest", "ranged", "evenly", "suggested", "volume", "best-plane", "two-planes"]
@@ -77,9 +74,6 @@ for painting what lies there run, best first."""
 
 PLANE_PROTOCOLS: dict[str, int] = {"best-plane": 1, "two-planes": 2}
 """The protocols that paint in suggested planes, and in how many."""
-
-RANGE_MARGIN = 0.1
-"""Share of the organ's extent by which a rough range is wider than it, at both ends."""
 
 
 @dataclass(frozen=True)
@@ -318,69 +312,6 @@ def trials(
         seconds = 0.0
 
 
-def copied(reference: LabelArray, slices: Mapping[int, Iterable[int]]) -> Annotation:
-    """Copy labels from the reference, each on the given slices; slices on which nothing is copied are left out.
-
-    Parameters
-    ----------
-    reference
-        Shape (n, rows, columns), in slice order.
-    slices
-        Slices by label.
-    """
-    dtype = label_dtype(max(slices, default=0))
-    images: dict[int, LabelArray] = {}
-    for label, indices in slices.items():
-        for index in indices:
-            image = images.setdefault(index, np.zeros(reference.shape[1:], dtype))
-            image[reference[index] == label] = label
-    return Annotation({index: image for index, image in sorted(images.items()) if image.any()})
-
-
-def evenly_spaced(mask: NDArray[np.bool_], count: int) -> tuple[int, ...]:
-    """Return the slices of the ``evenly`` protocol, ascending; fewer where the organ has fewer, or a gap.
-
-    Parameters
-    ----------
-    mask
-        The organ, not empty, boolean, shape (n, rows, columns).
-    count
-        Number of slices.
-    """
-    areas = np.count_nonzero(mask, axis=(1, 2))
-    held = np.flatnonzero(areas)
-    if count == 1:
-        return (int(areas.argmax()),)
-    if len(held) <= count:
-        return tuple(int(index) for index in held)
-    first, last = held[0], held[-1]
-    centres = first - 0.5 + (2 * np.arange(count) + 1) * (last - first + 1) / (2 * count)
-    # Where the organ has a gap, the nearest slice that shows it.
-    nearest = held[np.abs(held - centres[:, None]).argmin(axis=1)]
-    return tuple(int(index) for index in np.unique(nearest))
-
-
-def organ_extent(mask: NDArray[np.bool_]) -> tuple[int, int]:
-    """Return the first and the last slice of an organ that is not empty, boolean, shape (n, rows, columns)."""
-    held = np.flatnonzero(mask.any(axis=(1, 2)))
-    return int(held[0]), int(held[-1])
-
-
-def widened_extent(mask: NDArray[np.bool_]) -> tuple[int, int]:
-    """Return the rough range that a user would give for an organ: its extent and a tenth more at both ends.
-
-    At least one slice is added at each end, as far as the scan goes.
-
-    Parameters
-    ----------
-    mask
-        The organ, not empty, boolean, shape (n, rows, columns).
-    """
-    first, last = organ_extent(mask)
-    margin = max(1, round(RANGE_MARGIN * (last - first + 1)))
-    return max(0, first - margin), min(len(mask) - 1, last + margin)
-
-
 def slice_order_spacing(volume: Volume) -> tuple[float, float, float]:
     """Return the distance of (slices, rows, columns) in mm."""
     return (volume.slice_spacing, *volume.in_plane_spacing)
@@ -399,7 +330,7 @@ def _groups(
         ranked = planes(case.volume)
         for label in labels:
             mask = case.reference == label
-            axes = ranked(_middle(mask, slice_order_spacing(case.volume)))[: PLANE_PROTOCOLS[painting.protocol]]
+            axes = ranked(deepest_voxel(mask, slice_order_spacing(case.volume)))[: PLANE_PROTOCOLS[painting.protocol]]
             yield {axis: {label: evenly_spaced(np.moveaxis(mask, axis, 0), 1)} for axis in axes}
         return
     suggest_in = None if suggest is None or painting.protocol not in ("suggested", "volume") else suggest(case.volume)
@@ -417,23 +348,6 @@ def _groups(
     else:
         for label in labels:
             yield {0: {label: slices_for(label)}}
-
-
-def _middle(mask: NDArray[np.bool_], spacing: tuple[float, float, float]) -> tuple[int, int, int]:
-    """Return the voxel that lies deepest in an organ that is not empty, (slice, row, column); the scan's borders count.
-
-    Parameters
-    ----------
-    mask
-        Boolean, shape (n, rows, columns).
-    spacing
-        Of (slices, rows, columns) in mm.
-    """
-    (box,) = ndimage.find_objects(mask.astype(np.uint8))
-    depth = ndimage.distance_transform_edt(np.pad(mask[box], 1), spacing)[1:-1, 1:-1, 1:-1]
-    place = np.unravel_index(int(depth.argmax()), depth.shape)
-    index, row, column = (int(at) + side.start for at, side in zip(place, box, strict=True))
-    return index, row, column
 
 
 def _open(session: OneSegSession, volume: Volume) -> None:

@@ -10,15 +10,8 @@ import numpy as np
 from napari_oneseg.evaluation.baselines import Method
 from napari_oneseg.evaluation.cases import Case, CaseFiles
 from napari_oneseg.evaluation.metrics import OrganScore, dice
-from napari_oneseg.evaluation.protocols import (
-    CaseResult,
-    Painting,
-    Suggest,
-    SuggestPlanes,
-    Trial,
-    trials,
-    widened_extent,
-)
+from napari_oneseg.evaluation.painted_places import widened_extent
+from napari_oneseg.evaluation.protocols import CaseResult, Painting, Suggest, SuggestPlanes, Trial, trials
 from napari_oneseg.figures import outline_sheet, sheet_slices
 from napari_oneseg.files import replacing
 
