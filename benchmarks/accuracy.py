@@ -9,6 +9,8 @@ and contour interpolation takes the place of the registrations. The tables of th
     python benchmarks/accuracy.py --protocol ranged                  # first and last slice given
     python benchmarks/accuracy.py --protocol suggested               # painted where the session suggests
     python benchmarks/accuracy.py --protocol volume                  # one suggested slice for the whole scan
+    python benchmarks/accuracy.py --protocol best-plane              # largest slice of the suggested plane
+    python benchmarks/accuracy.py --protocol two-planes              # largest slices of the two best planes
     python benchmarks/accuracy.py --protocol effort                  # slices needed to reach 0.90 and 0.95
 
 The folder of scans is ONESEG_DATA, or ``shared/data`` beside the repository; each data set in it has the folders
@@ -35,11 +37,14 @@ from napari_oneseg.evaluation.cases import Case, CaseFiles
 from napari_oneseg.evaluation.effort import MOST_SLICES, STRATEGIES, Annotator, effort_curve, spacing_evenly, suggesting
 from napari_oneseg.evaluation.effort_report import effort_comparison, effort_table, results_after
 from napari_oneseg.evaluation.protocols import (
+    PLANE_PROTOCOLS,
     CaseResult,
     Painting,
     Suggest,
+    SuggestPlanes,
     evaluate_case,
     oneseg_method,
+    oneseg_planes,
     oneseg_suggest,
 )
 from napari_oneseg.evaluation.report import METRICS, OrganSummary, cell, difference, markdown, markdown_table, summarise
@@ -59,6 +64,7 @@ DEFAULT_METHODS = {
     "ranged": FOR_ONE_SLICE,
     "suggested": (OURS,),
     "volume": (OURS,),
+    **dict.fromkeys(PLANE_PROTOCOLS, (OURS,)),
     "effort": ("contour", EVENLY, OURS),
 }
 
@@ -70,8 +76,9 @@ class Bench:
         self.methods: dict[str, Method] = dict(BASELINES)
         self.annotators: dict[str, Annotator] = {name: spacing_evenly(method) for name, method in BASELINES.items()}
         self.suggest: Suggest | None = None
+        self.planes: SuggestPlanes | None = None
         self.weights: str | None = None
-        self.suggesting = options.protocol in ("suggested", "volume")
+        self.suggesting = options.protocol in ("suggested", "volume", *PLANE_PROTOCOLS)
         if self.suggesting or any(method not in BASELINES for method, *_ in plan(options)):
             self._load_network(options.weights)
 
@@ -80,7 +87,7 @@ class Bench:
 
         session = OneSegSession(weights)
         self.weights = session.weights.sha256
-        self.suggest = oneseg_suggest(session)
+        self.suggest, self.planes = oneseg_suggest(session), oneseg_planes(session)
         self.methods[OURS] = oneseg_method(session)
         self.annotators[EVENLY] = spacing_evenly(self.methods[OURS])
         for name, strategy in {OURS: STRATEGIES["suggested"], **OTHER_STRATEGIES}.items():
@@ -149,6 +156,8 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     effort = options.protocol == "effort"
     if effort and (options.together or options.pictures or options.slices):
         parser.error("effort paints one label at a time, slice by slice: leave --slices, --together, --pictures out")
+    if options.protocol in PLANE_PROTOCOLS and options.together:
+        parser.error(f"{options.protocol} paints one label at a time: leave --together out")
     if options.protocol != "largest" and options.slices:
         parser.error("only largest paints several slices: leave --slices out")
     if effort:
@@ -199,7 +208,7 @@ def measure(
                 measure_effort(run, case, results, bench.annotators[run.method], missing)
                 continue
             painting = Painting(run.protocol, run.slices, bool(run.together))
-            result = evaluate_case(bench.methods[run.method], case, painting, missing, bench.suggest)
+            result = evaluate_case(bench.methods[run.method], case, painting, missing, bench.suggest, bench.planes)
             results.add(run, missing, result)
             shown = " ".join(f"{score.label}:{score.dice:.3f}" for score in result.scores)
             say(f"{files.name} {run.method} {run.protocol} {run.slices} ({result.seconds:.1f} s) {shown}")
@@ -236,7 +245,8 @@ def tables(data: DataSet, groups: Sequence[Run], results: Results) -> Iterator[s
             yield f"After {SCORED_AFTER} painted slices:"
             yield score_tables({method: results_after(found, SCORED_AFTER) for method, found in curves.items()}, data)
             continue
-        yield f"{title}, {slices} painted, labels {'together' if own[0].together else 'one by one'}"
+        count = PLANE_PROTOCOLS.get(own[0].protocol, slices)
+        yield f"{title}, {count} painted, labels {'together' if own[0].together else 'one by one'}"
         yield score_tables({group.method: results.of(group, list(data.headline)) for group in own}, data)
         others = {group.method: results.of(group, list(data.others)) for group in own}
         if any(others.values()):
@@ -279,7 +289,7 @@ def draw(
         own.mkdir(parents=True, exist_ok=True)
         painting = Painting(group.protocol, group.slices, bool(group.together))
         method, scored = bench.methods[group.method], results.of(group, list(names))
-        paths = draw_worst(own, scored, count, cases, method, painting, bench.suggest, names)
+        paths = draw_worst(own, scored, count, cases, method, painting, bench.suggest, names, planes=bench.planes)
         say(f"{len(paths)} pictures in {own}")
 
 

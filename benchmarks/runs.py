@@ -68,6 +68,11 @@ class Results:
         """Add the scores of some labels, and write the file."""
         entry = self._entry(run, labels, result.seconds)
         entry["painted"] = entry.get("painted", {}) | {str(key): list(item) for key, item in result.painted.items()}
+        if result.across:
+            entry["across"] = entry.get("across", {}) | {
+                str(label): {str(axis): list(slices) for axis, slices in planes.items()}
+                for label, planes in result.across.items()
+            }
         entry["scores"] = [*entry.get("scores", []), *map(plain, result.scores)]
         self._write()
 

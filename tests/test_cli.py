@@ -570,6 +570,18 @@ def test_evaluate_prints_a_table(folders: tuple[Path, Path], weights: Path, prot
     assert all(metric in shown for metric in ("Dice", "extent Dice", "RAVD", "ASSD"))
 
 
+@pytest.mark.parametrize(("protocol", "count"), [("best-plane", 1), ("two-planes", 2)])
+def test_evaluate_paints_in_suggested_planes(
+    folders: tuple[Path, Path], weights: Path, tmp_path: Path, protocol: str, count: int
+) -> None:
+    report = tmp_path / "scores.json"
+    typed = "evaluate", *folders, "--weights", weights, "--labels", 3, "--protocol", protocol, "--json", report
+    assert f"{protocol}, {count} painted slice{'s' * (count > 1)}, 2 scans" in run(*typed).stdout
+    for case in json.loads(report.read_text())["results"]["1"]["cases"]:
+        slices = [case["painted"]["3"], *case["across"].get("3", {}).values()]
+        assert sum(map(len, slices)) == count
+
+
 def test_evaluate_counts_slices(folders: tuple[Path, Path], weights: Path, tmp_path: Path) -> None:
     report = tmp_path / "scores.json"
     typed = "evaluate", *folders, "--weights", weights, "--labels", 1, "--protocol", "effort", "--json", report
@@ -605,7 +617,9 @@ def test_evaluate_draws_the_worst(folders: tuple[Path, Path], weights: Path, tmp
 def test_evaluate_refuses_what_it_cannot_use(folders: tuple[Path, Path], weights: Path, tmp_path: Path) -> None:
     images, references = folders
     use = ("--weights", weights)
-    assert "paints one slice" in refused("evaluate", *folders, *use, "--protocol", "volume", "--slices", "1,2")
+    assert "says itself what is painted" in refused(
+        "evaluate", *folders, *use, "--protocol", "volume", "--slices", "1,2"
+    )
     assert "leave --slices" in refused("evaluate", *folders, *use, "--protocol", "effort", "--together")
     assert "cannot run together" in refused("evaluate", *folders, *use, "--protocol", "ranged", "--together")
     assert "--slices must be" in refused("evaluate", *folders, *use, "--slices", "0")

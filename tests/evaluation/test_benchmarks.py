@@ -119,6 +119,16 @@ def test_each_protocol_has_its_table(run, tmp_path: Path, protocol: str) -> None
         assert all(score["dice"] == score["extent_dice"] for score in entry["scores"])
 
 
+@pytest.mark.parametrize(("protocol", "count"), [("best-plane", 1), ("two-planes", 2)])
+def test_slices_of_suggested_planes_are_kept(run, tmp_path: Path, protocol: str, count: int) -> None:
+    printed, _ = run("--protocol", protocol)
+    assert f"### msd_hippocampus (dev), {protocol}, {count} painted" in printed
+    for entry in json.loads((tmp_path / "kept.json").read_text())["runs"]:
+        for label in ("1", "2"):
+            slices = [entry["painted"][label], *entry.get("across", {}).get(label, {}).values()]
+            assert sum(map(len, slices)) == count
+
+
 def test_together_is_kept_apart_from_one_by_one(run) -> None:
     run("--slices", "1", "--methods", "copy")
     together, progress = run("--slices", "1", "--methods", "copy", "--together")

@@ -21,7 +21,8 @@ from napari_oneseg.evaluation.effort import (
     suggested_next,
     suggesting,
 )
-from napari_oneseg.evaluation.protocols import evaluate_case, evenly_spaced
+from napari_oneseg.evaluation.painted_places import evenly_spaced
+from napari_oneseg.evaluation.protocols import evaluate_case
 from napari_oneseg.session import OneSegSession
 from napari_oneseg.volume import Annotation
 from tests.engine_fixtures import tiny_weights

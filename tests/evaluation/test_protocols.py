@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,18 +11,20 @@ from napari_oneseg.errors import InputError
 from napari_oneseg.evaluation.baselines import Propagate, copy_slice
 from napari_oneseg.evaluation.cases import Case, CaseFiles
 from napari_oneseg.evaluation.metrics import assd
+from napari_oneseg.evaluation.painted_places import evenly_spaced, widened_extent
 from napari_oneseg.evaluation.protocols import (
     Painting,
     evaluate,
     evaluate_case,
-    evenly_spaced,
     oneseg_method,
+    oneseg_planes,
     oneseg_suggest,
     trials,
-    widened_extent,
 )
 from napari_oneseg.io import write_image, write_labels
+from napari_oneseg.session import OneSegSession
 from napari_oneseg.volume import Annotation, Volume
+from tests.engine_fixtures import tiny_weights
 from tests.evaluation.stand_ins import SHAPE, FakeSession, small_case
 
 
@@ -31,7 +34,11 @@ def case() -> Case:
 
 
 def record(annotations: list[Annotation]) -> Propagate:
-    def propagate(annotation: Annotation, slice_range: tuple[int, int] | None = None) -> NDArray[np.unsignedinteger]:
+    def propagate(
+        annotation: Annotation,
+        slice_range: tuple[int, int] | None = None,
+        across: Mapping[int, Annotation] | None = None,
+    ) -> NDArray[np.unsignedinteger]:
         annotations.append(annotation)
         return np.zeros(SHAPE, np.uint8)
 
@@ -178,6 +185,8 @@ def test_cases_are_read_when_their_turn_comes(case: Case, tmp_path: Path) -> Non
         ({"protocol": "evenly", "slices": 0}, "at least one slice"),
         ({"protocol": "random"}, "must be one of largest, ranged"),
         ({"protocol": "ranged", "together": True}, "its own range"),
+        ({"protocol": "two-planes", "together": True}, "its own planes"),
+        ({"protocol": "two-planes", "slices": 2}, "paints one slice|several slices"),
     ],
 )
 def test_unusable_protocols_are_refused(painting: dict[str, object], message: str) -> None:
@@ -189,3 +198,57 @@ def test_unusable_protocols_are_refused(painting: dict[str, object], message: st
 def test_suggestions_need_a_source(case: Case, protocol: str) -> None:
     with pytest.raises(InputError, match="source of suggested slices"):
         evaluate_case(copy_slice, case, Painting(protocol))
+
+
+@pytest.mark.parametrize("protocol", ["best-plane", "two-planes"])
+def test_planes_need_a_source_and_a_method_that_knows_them(case: Case, protocol: str) -> None:
+    with pytest.raises(InputError, match="source of suggested planes"):
+        evaluate_case(copy_slice, case, Painting(protocol))
+    with pytest.raises(InputError, match="own slices only"):
+        evaluate_case(copy_slice, case, Painting(protocol), planes=lambda volume: lambda voxel: (1, 2, 0))
+
+
+@pytest.mark.parametrize("ranked", [(0, 1, 2), (1, 0, 2), (2, 1, 0)])
+def test_the_largest_slice_of_each_suggested_plane_is_painted(case: Case, ranked: tuple[int, ...]) -> None:
+    voxels: list[tuple[int, int, int]] = []
+
+    def planes(voxel: tuple[int, int, int]) -> Sequence[int]:
+        voxels.append(voxel)
+        return ranked
+
+    for protocol, count in (("best-plane", 1), ("two-planes", 2)):
+        painting = Painting(protocol)
+        (trial,) = trials(lambda volume: record([]), case, painting, [2], planes=lambda volume: planes)
+        result = evaluate_case(lambda volume: record([]), case, painting, [2], planes=lambda volume: planes)
+        painted = {0: trial.annotation, **trial.across}
+        assert {axis for axis, annotation in painted.items() if annotation.slices} == set(ranked[:count])
+        for axis in ranked[:count]:
+            mask = np.moveaxis(case.reference == 2, axis, 0)
+            ((index, image),) = painted[axis].slices.items()
+            assert np.count_nonzero(mask[index]) == np.count_nonzero(mask, axis=(1, 2)).max()
+            np.testing.assert_array_equal(image, 2 * mask[index])
+            assert (result.painted[2] if axis == 0 else result.across[2][axis]) == (index,)
+    assert len(set(voxels)) == 1
+    inside, outside = (np.argwhere(place) * case.volume.spacing for place in (case.reference == 2, case.reference != 2))
+    depths = [np.linalg.norm(outside - place, axis=1).min() for place in inside]
+    clicked = inside.tolist().index((np.array(voxels[0]) * case.volume.spacing).tolist())
+    assert depths[clicked] == max(depths) > min(depths)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_session_carries_slices_of_all_planes(case: Case, axis: int) -> None:
+    array = np.moveaxis(case.volume.slices, 0, axis)
+    spacing = np.insert([1.5, 1.0], axis, 4.0).tolist()
+    turned = Case("turned", Volume(array, tuple(spacing), slice_axis=axis), case.reference)
+    session, other = OneSegSession(tiny_weights(), "cpu"), OneSegSession(tiny_weights(), "cpu")
+    method, planes = oneseg_method(session), oneseg_planes(session)
+    for _ in range(2):  # what was painted before is taken back
+        (trial,) = trials(method, turned, Painting("two-planes"), [2], planes=planes)
+    other.set_volume(turned.volume)
+    labels = np.moveaxis(np.where(case.reference == 2, 2, 0), 0, axis)
+    painted = {plane: tuple(annotation.slices) for plane, annotation in session.painted_planes.items()}
+    assert len(painted) == 2
+    for plane, (index,) in painted.items():
+        other.annotate(index, np.moveaxis(labels, plane, 0)[index].astype(np.uint8), plane=plane)
+    np.testing.assert_array_equal(trial.result, other.propagate().labels)
+    assert trial.result.any()

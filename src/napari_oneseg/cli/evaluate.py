@@ -47,12 +47,13 @@ def command(
     ],
     propagation: PropagationConfig,
     protocol: Annotated[
-        Literal["largest", "ranged", "suggested", "volume", "effort"],
+        Literal["largest", "ranged", "suggested", "volume", "best-plane", "two-planes", "effort"],
         typer.Option(
             help="What is painted from the reference: each label on the slice of its largest area; the same, with its "
             "first and last slice given; each label on the slice suggested within its extent; or all labels of the one "
-            "slice suggested for the whole scan. effort: each label on one suggested slice after the other, to see how "
-            "many it takes."
+            "slice suggested for the whole scan. best-plane, two-planes: each label on its largest slice of the plane "
+            "suggested from a click in its middle, or of the first two. effort: each label on one suggested slice "
+            "after the other, to see how many it takes."
         ),
     ] = "largest",
     slices: Annotated[
@@ -139,7 +140,7 @@ def _check_protocol(protocol: str, counts: tuple[int, ...], slices: str, togethe
     if protocol == "effort" and (counts != (1,) or together or pictures):
         raise InputError("The effort protocol paints one label at a time; leave --slices, --together, --pictures out.")
     if protocol != "largest" and counts != (1,):
-        raise InputError(f"The {protocol} protocol paints one slice, got --slices {slices}; leave --slices out.")
+        raise InputError(f"The {protocol} protocol says itself what is painted, got --slices {slices}; leave it out.")
 
 
 def _painting(protocol: PaintingProtocol, count: int, together: bool) -> Painting:
@@ -150,6 +151,7 @@ def _painting(protocol: PaintingProtocol, count: int, together: bool) -> Paintin
 
 def _report(results: dict[Painting, list[CaseResult]], organs: dict[int, str]) -> tuple[dict[str, Any], list[Table]]:
     """Return the record and the tables of all numbers of painted slices."""
+    from napari_oneseg.evaluation.protocols import PLANE_PROTOCOLS
     from napari_oneseg.evaluation.report import rich_table, summarise, to_dict
 
     record = {painting.slices: to_dict(scored, organs) for painting, scored in results.items()}
@@ -157,7 +159,7 @@ def _report(results: dict[Painting, list[CaseResult]], organs: dict[int, str]) -
     for painting, scored in results.items():
         way = "evenly spaced" if painting.protocol == "evenly" else str(painting.protocol)
         way += ", labels together" if painting.together else ""
-        count = painting.slices
+        count = PLANE_PROTOCOLS.get(painting.protocol, painting.slices)
         heading = f"{way}, {count} painted slice{'s' if count > 1 else ''}, {len(scored)} scans"
         tables.append(rich_table(summarise(scored, organs), heading))
     return {"results": record}, tables
@@ -181,16 +183,16 @@ def _score(
     scans: dict[str, Any],
 ) -> dict[Painting, list[CaseResult]]:
     """Score every case for every way of painting; a case is read, and its features computed, once."""
-    from napari_oneseg.evaluation.protocols import evaluate_case, oneseg_method, oneseg_suggest
+    from napari_oneseg.evaluation.protocols import evaluate_case, oneseg_method, oneseg_planes, oneseg_suggest
 
-    method, suggest = oneseg_method(session), oneseg_suggest(session)
+    method, suggest, planes = oneseg_method(session), oneseg_suggest(session), oneseg_planes(session)
     results: dict[Painting, list[CaseResult]] = {painting: [] for painting in paintings}
     with progress_bar("Scans") as progress:
         progress(0, len(cases))
         for done, files in enumerate(cases, start=1):
             case = _loaded(files, axis, scans)
             for painting in paintings:
-                results[painting].append(evaluate_case(method, case, painting, labels, suggest))
+                results[painting].append(evaluate_case(method, case, painting, labels, suggest, planes))
             progress(done, len(cases))
     if not any(result.scores for result in results[paintings[0]]):
         raise InputError(_NOTHING_TO_SCORE)
@@ -207,12 +209,12 @@ def _draw(
     organs: dict[int, str],
     axis: int | None,
 ) -> None:
-    from napari_oneseg.evaluation.protocols import oneseg_method, oneseg_suggest
+    from napari_oneseg.evaluation.protocols import oneseg_method, oneseg_planes, oneseg_suggest
     from napari_oneseg.evaluation.worst import draw_worst
 
-    method, suggest = oneseg_method(session), oneseg_suggest(session)
+    method, suggest, planes = oneseg_method(session), oneseg_suggest(session), oneseg_planes(session)
     with progress_bar("Pictures") as progress:
-        paths = draw_worst(folder, results, count, cases, method, painting, suggest, organs, axis, progress)
+        paths = draw_worst(folder, results, count, cases, method, painting, suggest, organs, axis, progress, planes)
     note(f"Drew the {len(paths)} worst results in {folder}.")
 
 

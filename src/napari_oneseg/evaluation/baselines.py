@@ -37,15 +37,28 @@ __all__ = ["BASELINES", "Method", "Propagate", "contour_interpolation", "copy_sl
 class Propagate(Protocol):
     """Carries an annotation through the volume that it was made for."""
 
-    def __call__(self, annotation: Annotation, slice_range: tuple[int, int] | None = None) -> LabelArray:
+    def __call__(
+        self,
+        annotation: Annotation,
+        slice_range: tuple[int, int] | None = None,
+        across: Mapping[int, Annotation] | None = None,
+    ) -> LabelArray:
         """Return labels in slice order, unsigned, (n, rows, columns).
 
         Parameters
         ----------
         annotation
-            The painted slices.
+            The painted slices of the scan's own plane.
         slice_range
             First and last slice to label, both included, by default all; the painted slices lie within.
+        across
+            What is painted in other planes, by the axis in slice order that their slices lie across; each slice over
+            the two other axes.
+
+        Raises
+        ------
+        InputError
+            If other planes are painted and the method has only the scan's own.
         """
 
 
@@ -159,7 +172,16 @@ def _label_by_label(
     """Carry each label on its own; a voxel gets the label of the greatest soft value, if that is at least 0.5."""
     shape = volume.slices.shape
 
-    def propagate(annotation: Annotation, slice_range: tuple[int, int] | None = None) -> LabelArray:
+    def propagate(
+        annotation: Annotation,
+        slice_range: tuple[int, int] | None = None,
+        across: Mapping[int, Annotation] | None = None,
+    ) -> LabelArray:
+        if across:
+            raise InputError(
+                "The classical methods carry labels along the scan's own slices only, and slices of other planes are "
+                "painted. Use a protocol that paints the scan's own slices."
+            )
         labels = np.zeros(shape, label_dtype(max(annotation.labels, default=0)))
         best = np.full(shape, 0.5 - _ROUNDING, np.float32)
         for label in annotation.labels:

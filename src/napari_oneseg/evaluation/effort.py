@@ -25,13 +25,8 @@ from napari_oneseg.errors import InputError
 from napari_oneseg.evaluation.baselines import Method
 from napari_oneseg.evaluation.cases import Case
 from napari_oneseg.evaluation.metrics import OrganScore, score_labels
-from napari_oneseg.evaluation.protocols import (
-    copied,
-    evenly_spaced,
-    oneseg_method,
-    slice_order_spacing,
-    widened_extent,
-)
+from napari_oneseg.evaluation.painted_places import copied, evenly_spaced, widened_extent
+from napari_oneseg.evaluation.protocols import oneseg_method, slice_order_spacing
 from napari_oneseg.volume import Annotation, LabelArray
 
 if TYPE_CHECKING:

@@ -16,6 +16,11 @@ volume, as in the paper.
 ``volume``
     The one slice that is suggested for the whole scan, with all labels that it shows at once, as in the paper. Labels
     that it does not show score 0.
+``best-plane``
+    One label at a time, painted on its largest slice of the plane that is suggested from a click in the middle of the
+    organ: the voxel that lies deepest in it. It is carried through the whole scan.
+``two-planes``
+    The same, painted on its largest slice of each of the two planes that are suggested first.
 
 ``largest``, ``evenly`` and ``suggested`` can also be run with all labels *together*, as a user with several organs
 would work: each is painted on its own slices, all are propagated at once, and keep each other in their places.
@@ -27,43 +32,48 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from napari_oneseg.errors import InputError, SessionError
 from napari_oneseg.evaluation.baselines import Method, Propagate
 from napari_oneseg.evaluation.cases import Case, CaseFiles
 from napari_oneseg.evaluation.metrics import OrganScore, score_labels
-from napari_oneseg.volume import Annotation, LabelArray, Volume, label_dtype
+from napari_oneseg.evaluation.painted_places import copied, deepest_voxel, evenly_spaced, organ_extent, widened_extent
+from napari_oneseg.session_planes import plane_axes, turned_annotation
+from napari_oneseg.volume import Annotation, LabelArray, Volume
 
 if TYPE_CHECKING:
     from napari_oneseg.session import OneSegSession
 
 __all__ = [
+    "PLANE_PROTOCOLS",
     "CaseResult",
     "Painting",
     "PaintingProtocol",
     "Suggest",
+    "SuggestPlanes",
     "Trial",
     "evaluate",
     "evaluate_case",
-    "evenly_spaced",
     "oneseg_method",
+    "oneseg_planes",
     "oneseg_suggest",
     "slice_order_spacing",
     "trials",
-    "widened_extent",
 ]
 
-PaintingProtocol = Literal["largest", "ranged", "evenly", "suggested", "volume"]
+PaintingProtocol = Literal["largest", "ranged", "evenly", "suggested", "volume", "best-plane", "two-planes"]
 Suggest = Callable[[Volume], Callable[[tuple[int, int] | None], int]]
 """From a volume to a function from a range of slices (first, last, both included; None: all) to the best slice."""
+SuggestPlanes = Callable[[Volume], Callable[[tuple[int, int, int]], Sequence[int]]]
+"""From a volume to a function from a voxel (slice, row, column) to the axes, in slice order, across which the planes
+for painting what lies there run, best first."""
 
-RANGE_MARGIN = 0.1
-"""Share of the organ's extent by which a rough range is wider than it, at both ends."""
+PLANE_PROTOCOLS: dict[str, int] = {"best-plane": 1, "two-planes": 2}
+"""The protocols that paint in suggested planes, and in how many."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +105,8 @@ class Painting:
             )
         if self.together and protocol == "ranged":
             raise InputError("The ranged protocol gives each label its own range, so labels cannot run together.")
+        if self.together and protocol in PLANE_PROTOCOLS:
+            raise InputError(f"The {protocol} protocol gives each label its own planes, so labels cannot run together.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,17 +118,21 @@ class Trial:
     labels
         The labels that are to be scored; those that could not be painted are not in the annotation.
     annotation
-        What was painted.
+        What was painted on the scan's own slices.
     result
         Labels in slice order, unsigned, shape (n, rows, columns).
     seconds
         Computing time.
+    across
+        What was painted in other planes, by the axis in slice order that their slices lie across; each slice over the
+        two other axes.
     """
 
     labels: tuple[int, ...]
     annotation: Annotation
     result: LabelArray
     seconds: float
+    across: Mapping[int, Annotation] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -130,15 +146,19 @@ class CaseResult:
     scores
         One per label that the reference holds.
     painted
-        Slices on which each label was painted; none where a suggested slice does not show it.
+        Slices of the scan's own plane on which each label was painted; none where a suggested slice does not show it.
     seconds
         Computing time, reading and scoring left out.
+    across
+        Slices of other planes on which each label was painted, by label, then by the axis in slice order that they lie
+        across.
     """
 
     case: str
     scores: tuple[OrganScore, ...]
     painted: dict[int, tuple[int, ...]]
     seconds: float
+    across: dict[int, dict[int, tuple[int, ...]]] = field(default_factory=dict)
 
 
 def oneseg_method(session: OneSegSession) -> Method:
@@ -147,10 +167,18 @@ def oneseg_method(session: OneSegSession) -> Method:
     def prepare(volume: Volume) -> Propagate:
         _open(session, volume)
 
-        def propagate(annotation: Annotation, slice_range: tuple[int, int] | None = None) -> LabelArray:
+        def propagate(
+            annotation: Annotation,
+            slice_range: tuple[int, int] | None = None,
+            across: Mapping[int, Annotation] | None = None,
+        ) -> LabelArray:
             while session.undo():  # painting adds to what was painted before, so the label before this one must go
                 pass
-            session.set_annotation(annotation)
+            if annotation.slices:
+                session.set_annotation(annotation)
+            axes = plane_axes(volume.axis)
+            for axis, painted in (across or {}).items():
+                session.set_annotation(turned_annotation(painted, axes[axis], volume.axis), axes[axis])
             return session.propagate(slice_range).labels
 
         return propagate
@@ -168,6 +196,17 @@ def oneseg_suggest(session: OneSegSession) -> Suggest:
     return prepare
 
 
+def oneseg_planes(session: OneSegSession) -> SuggestPlanes:
+    """Make a function that suggests planes of a session; scans that it holds already are not computed anew."""
+
+    def prepare(volume: Volume) -> Callable[[tuple[int, int, int]], Sequence[int]]:
+        _open(session, volume)
+        axes = plane_axes(volume.axis)
+        return lambda voxel: [axes.index(found.extent.plane) for found in session.suggest_planes(*voxel)]
+
+    return prepare
+
+
 def evaluate(
     method: Method,
     cases: Sequence[Case | CaseFiles],
@@ -175,6 +214,7 @@ def evaluate(
     labels: Iterable[int] | None = None,
     suggest: Suggest | None = None,
     progress: Callable[[int, int], None] | None = None,
+    planes: SuggestPlanes | None = None,
 ) -> list[CaseResult]:
     """Put a method to the test.
 
@@ -192,6 +232,9 @@ def evaluate(
         Source of suggested slices, such as :func:`oneseg_suggest`, for ``suggested`` and ``volume``.
     progress
         Called with (cases done, all cases).
+    planes
+        Source of suggested planes, such as :func:`oneseg_planes`, for ``best-plane`` and ``two-planes``; the method
+        must be one that carries labels along all planes, as :func:`oneseg_method` does.
 
     Raises
     ------
@@ -202,7 +245,7 @@ def evaluate(
     results = []
     for done, item in enumerate(cases):
         case = item.load() if isinstance(item, CaseFiles) else item
-        results.append(evaluate_case(method, case, painting, labels, suggest))
+        results.append(evaluate_case(method, case, painting, labels, suggest, planes))
         if progress is not None:
             progress(done + 1, len(cases))
     return results
@@ -214,16 +257,21 @@ def evaluate_case(
     painting: Painting | None = None,
     labels: Iterable[int] | None = None,
     suggest: Suggest | None = None,
+    planes: SuggestPlanes | None = None,
 ) -> CaseResult:
     """Put a method to the test on one case; see :func:`evaluate`."""
     scores: list[OrganScore] = []
     painted: dict[int, tuple[int, ...]] = {}
+    across: dict[int, dict[int, tuple[int, ...]]] = {}
     seconds = 0.0
-    for trial in trials(method, case, painting, labels, suggest):
+    for trial in trials(method, case, painting, labels, suggest, planes):
         scores.extend(score_labels(trial.result, case.reference, slice_order_spacing(case.volume), trial.labels))
         painted.update({label: trial.annotation.anchors(label) for label in trial.labels})
+        if trial.across:
+            anchors = {axis: annotation.anchors for axis, annotation in trial.across.items()}
+            across.update({label: {axis: of(label) for axis, of in anchors.items()} for label in trial.labels})
         seconds += trial.seconds
-    return CaseResult(case.name, tuple(scores), painted, seconds)
+    return CaseResult(case.name, tuple(scores), painted, seconds, across)
 
 
 def trials(
@@ -232,6 +280,7 @@ def trials(
     painting: Painting | None = None,
     labels: Iterable[int] | None = None,
     suggest: Suggest | None = None,
+    planes: SuggestPlanes | None = None,
 ) -> Iterator[Trial]:
     """Paint and propagate one label after the other, or all at once, and yield what comes out; see :func:`evaluate`."""
     painting = painting or Painting()
@@ -239,82 +288,28 @@ def trials(
         raise InputError(
             f"The {painting.protocol} protocol needs a source of suggested slices: give a session's suggestions."
         )
+    if planes is None and painting.protocol in PLANE_PROTOCOLS:
+        raise InputError(
+            f"The {painting.protocol} protocol needs a source of suggested planes: give a session's suggestions."
+        )
     held = [int(label) for label in np.unique(case.reference) if label]
     chosen = held if labels is None else [label for label in labels if label in held]
     clock = time.perf_counter()
     propagate = method(case.volume)
     seconds = time.perf_counter() - clock
-    for slices in _groups(case, chosen, painting, suggest):
-        annotation = copied(case.reference, slices)
-        extent = organ_extent(case.reference == next(iter(slices))) if painting.protocol == "ranged" else None
+    for placed in _groups(case, chosen, painting, suggest, planes):
+        together = tuple(dict.fromkeys(label for slices in placed.values() for label in slices))
+        painted = {axis: copied(np.moveaxis(case.reference, axis, 0), slices) for axis, slices in placed.items()}
+        annotation, across = painted.get(0, Annotation()), {axis: painted[axis] for axis in placed if axis}
+        extent = organ_extent(case.reference == together[0]) if painting.protocol == "ranged" else None
         clock = time.perf_counter()
-        result = propagate(annotation, extent) if annotation.labels else np.zeros(case.reference.shape, np.uint8)
+        if across:
+            result = propagate(annotation, extent, across)
+        else:
+            result = propagate(annotation, extent) if annotation.labels else np.zeros(case.reference.shape, np.uint8)
         seconds += time.perf_counter() - clock
-        yield Trial(tuple(slices), annotation, result, seconds)
+        yield Trial(together, annotation, result, seconds, across)
         seconds = 0.0
-
-
-def copied(reference: LabelArray, slices: Mapping[int, Iterable[int]]) -> Annotation:
-    """Copy labels from the reference, each on the given slices; slices on which nothing is copied are left out.
-
-    Parameters
-    ----------
-    reference
-        Shape (n, rows, columns), in slice order.
-    slices
-        Slices by label.
-    """
-    dtype = label_dtype(max(slices, default=0))
-    images: dict[int, LabelArray] = {}
-    for label, indices in slices.items():
-        for index in indices:
-            image = images.setdefault(index, np.zeros(reference.shape[1:], dtype))
-            image[reference[index] == label] = label
-    return Annotation({index: image for index, image in sorted(images.items()) if image.any()})
-
-
-def evenly_spaced(mask: NDArray[np.bool_], count: int) -> tuple[int, ...]:
-    """Return the slices of the ``evenly`` protocol, ascending; fewer where the organ has fewer, or a gap.
-
-    Parameters
-    ----------
-    mask
-        The organ, not empty, boolean, shape (n, rows, columns).
-    count
-        Number of slices.
-    """
-    areas = np.count_nonzero(mask, axis=(1, 2))
-    held = np.flatnonzero(areas)
-    if count == 1:
-        return (int(areas.argmax()),)
-    if len(held) <= count:
-        return tuple(int(index) for index in held)
-    first, last = held[0], held[-1]
-    centres = first - 0.5 + (2 * np.arange(count) + 1) * (last - first + 1) / (2 * count)
-    # Where the organ has a gap, the nearest slice that shows it.
-    nearest = held[np.abs(held - centres[:, None]).argmin(axis=1)]
-    return tuple(int(index) for index in np.unique(nearest))
-
-
-def organ_extent(mask: NDArray[np.bool_]) -> tuple[int, int]:
-    """Return the first and the last slice of an organ that is not empty, boolean, shape (n, rows, columns)."""
-    held = np.flatnonzero(mask.any(axis=(1, 2)))
-    return int(held[0]), int(held[-1])
-
-
-def widened_extent(mask: NDArray[np.bool_]) -> tuple[int, int]:
-    """Return the rough range that a user would give for an organ: its extent and a tenth more at both ends.
-
-    At least one slice is added at each end, as far as the scan goes.
-
-    Parameters
-    ----------
-    mask
-        The organ, not empty, boolean, shape (n, rows, columns).
-    """
-    first, last = organ_extent(mask)
-    margin = max(1, round(RANGE_MARGIN * (last - first + 1)))
-    return max(0, first - margin), min(len(mask) - 1, last + margin)
 
 
 def slice_order_spacing(volume: Volume) -> tuple[float, float, float]:
@@ -322,10 +317,22 @@ def slice_order_spacing(volume: Volume) -> tuple[float, float, float]:
     return (volume.slice_spacing, *volume.in_plane_spacing)
 
 
+Placed = dict[int, dict[int, tuple[int, ...]]]
+"""What is painted at once: slices by the axis that they lie across, then by label."""
+
+
 def _groups(
-    case: Case, labels: Sequence[int], painting: Painting, suggest: Suggest | None
-) -> Iterator[dict[int, tuple[int, ...]]]:
-    """Yield the slices by label of what is painted at once."""
+    case: Case, labels: Sequence[int], painting: Painting, suggest: Suggest | None, planes: SuggestPlanes | None
+) -> Iterator[Placed]:
+    """Yield what is painted at once, group by group."""
+    if painting.protocol in PLANE_PROTOCOLS:
+        assert planes is not None  # trials
+        ranked = planes(case.volume)
+        for label in labels:
+            mask = case.reference == label
+            axes = ranked(deepest_voxel(mask, slice_order_spacing(case.volume)))[: PLANE_PROTOCOLS[painting.protocol]]
+            yield {axis: {label: evenly_spaced(np.moveaxis(mask, axis, 0), 1)} for axis in axes}
+        return
     suggest_in = None if suggest is None or painting.protocol not in ("suggested", "volume") else suggest(case.volume)
 
     def slices_for(label: int) -> tuple[int, ...]:
@@ -335,12 +342,12 @@ def _groups(
     if painting.protocol == "volume":
         assert suggest_in is not None  # trials
         index = suggest_in(None)
-        yield dict.fromkeys(labels, (index,))
+        yield {0: dict.fromkeys(labels, (index,))}
     elif painting.together:
-        yield {label: slices_for(label) for label in labels}
+        yield {0: {label: slices_for(label) for label in labels}}
     else:
         for label in labels:
-            yield {label: slices_for(label)}
+            yield {0: {label: slices_for(label)}}
 
 
 def _open(session: OneSegSession, volume: Volume) -> None:

@@ -10,7 +10,8 @@ import numpy as np
 from napari_oneseg.evaluation.baselines import Method
 from napari_oneseg.evaluation.cases import Case, CaseFiles
 from napari_oneseg.evaluation.metrics import OrganScore, dice
-from napari_oneseg.evaluation.protocols import CaseResult, Painting, Suggest, Trial, trials, widened_extent
+from napari_oneseg.evaluation.painted_places import widened_extent
+from napari_oneseg.evaluation.protocols import CaseResult, Painting, Suggest, SuggestPlanes, Trial, trials
 from napari_oneseg.figures import outline_sheet, sheet_slices
 from napari_oneseg.files import replacing
 
@@ -34,6 +35,7 @@ def draw_worst(
     names: Mapping[int, str] | None = None,
     slice_axis: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    planes: SuggestPlanes | None = None,
 ) -> list[Path]:
     """Run the worst results again and draw them; scores that are kept need no labels to be kept with them.
 
@@ -55,6 +57,8 @@ def draw_worst(
         As it was given to :meth:`~napari_oneseg.evaluation.cases.CaseFiles.load`.
     progress
         Called with (pictures done, all pictures).
+    planes
+        As it was given to :func:`~napari_oneseg.evaluation.protocols.evaluate`.
 
     Returns
     -------
@@ -74,7 +78,7 @@ def draw_worst(
         case = files[name].load(slice_axis)
         # Labels that ran together must do so again: each keeps the others in their places.
         one_by_one = not painting.together and painting.protocol != "volume"
-        again = trials(method, case, painting, [score.label] if one_by_one else scored[name], suggest)
+        again = trials(method, case, painting, [score.label] if one_by_one else scored[name], suggest, planes)
         trial = next(trial for trial in again if score.label in trial.labels)
         path = folder / f"{place:02d}_{name}_{score.label}.png"
         organ = (names or {}).get(score.label, f"label {score.label}")
