@@ -17,7 +17,7 @@ from napari_oneseg.checkpoint import Weights
 from napari_oneseg.config import PropagationConfig
 from napari_oneseg.crossing_lines import turned
 from napari_oneseg.features.cache import FeatureCache
-from napari_oneseg.propagation.fusion import PaintedPlane, propagate_planes
+from napari_oneseg.propagation.fusion import PaintedPlane, propagate_planes, without_crossings
 from napari_oneseg.propagation.propagate import LabelledSlice, propagate_slices
 from napari_oneseg.scan_features import Progress, ScanFeatures
 from napari_oneseg.session_job import PropagationJob, staying
@@ -116,14 +116,15 @@ class ScanPlanes:
             given = job.annotation, job.slice_range, job.direction, config, progress, others
             yield from self.main.used_stepwise(lambda features: propagate_slices(features, *given), progress)
             return
-        planes = self._painted(job)
+        painted = self._painted(job)
+        planes = without_crossings(painted)
 
         def carried(plane: PaintedPlane) -> Iterator[LabelledSlice]:
             told = None if progress is None else _part(progress, planes.index(plane), len(planes))
             return self._carried(plane, job, config, told, others)
 
         shape = self.volume.n_slices, rows, columns
-        yield from propagate_planes(planes, carried, shape, job.slice_range)
+        yield from propagate_planes(planes, carried, shape, job.slice_range, painted)
 
     def _painted(self, job: PropagationJob) -> list[PaintedPlane]:
         """Return the planes in which a job has painted something, as far as it lies in the range."""

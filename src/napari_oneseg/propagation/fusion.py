@@ -1,7 +1,8 @@
 """From labels that have travelled in several planes to one labelled volume, voxel by voxel.
 
 Strategy. Each plane has a say on the labels that were painted in it: at a voxel it speaks for a label, or against it,
-with a weight that falls off with the distance, in mm, to its nearest slice on which the label is known. A label is at a
+with a weight that falls off with the distance, in mm, to its nearest slice on which the label is known, and where it
+contradicts what was painted in another plane on the line that both show. A label is at a
 voxel if those that speak for it outweigh those that speak against it; of several, the one with the largest share. A
 plane says nothing of labels that were not painted in it. A painted slice settles its voxels for all planes: what was
 painted is there, and a label that was painted on the slice is nowhere else on it.
@@ -12,7 +13,7 @@ Axes are those of an array in the slice order of the scan's main plane, (n, rows
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,12 +24,14 @@ from napari_oneseg.propagation.confidence import slice_confidence
 from napari_oneseg.propagation.propagate import LabelledSlice
 from napari_oneseg.volume import Annotation, LabelArray, label_dtype
 
-__all__ = ["PaintedPlane", "Say", "fused", "propagate_planes"]
+__all__ = ["PaintedPlane", "Say", "fused", "propagate_planes", "without_crossings"]
 
 # The distance in mm over which a plane's weight falls to a third; docs/experiments.md, "Which plane is painted".
 _SCALE = 25.0
 # Share of the weight that a plane keeps where it is not sure at all.
 _DOUBTFUL = 0.1
+# And where it has nothing in common with what was painted in the other planes.
+_CONTRADICTED = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,11 +83,15 @@ class Say:
     distances
         By label, how far each voxel is from a slice of the plane on which the label is known, in mm, of a shape that
         broadcasts to (rows, columns); inf where the plane has no say on it.
+    agreements
+        By label, how well the plane's slice through each voxel agrees with what was painted in the other planes where
+        the two cross, as a Dice coefficient, of such a shape too.
     """
 
     labels: LabelArray
     confidence: NDArray[np.float16]
     distances: Mapping[int, NDArray[np.float64]]
+    agreements: Mapping[int, NDArray[np.float64]]
 
 
 def fused(says: Sequence[Say], values: Sequence[int]) -> tuple[LabelArray, NDArray[np.float16]]:
@@ -127,23 +134,26 @@ def fused(says: Sequence[Say], values: Sequence[int]) -> tuple[LabelArray, NDArr
 
 def _share(
     says: Sequence[Say], value: int, box: tuple[slice, slice]
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the share of weight that speaks for a label, 0 to 1, and how sure that is, negative where it is not."""
-    total = np.zeros(says[0].labels[box].shape, np.float32)
+    # In double precision: beside a slice that settles it, a weight would otherwise be lost in rounding.
+    total = np.zeros(says[0].labels[box].shape)
     speaking, surely = np.zeros_like(total), np.zeros_like(total)
     for say in says:
         apart = np.broadcast_to(say.distances[value], say.labels.shape)[box]
         sure = say.confidence[box].astype(np.float32)
         weight = np.exp(-apart / _SCALE).astype(np.float32) * (_DOUBTFUL + (1.0 - _DOUBTFUL) * sure)
+        agreement = np.broadcast_to(say.agreements[value], say.labels.shape)[box]
+        weight *= (_CONTRADICTED + (1.0 - _CONTRADICTED) * agreement**2).astype(np.float32)
         # A slice on which the label is known settles it.
         weight = np.where(apart == 0.0, np.float32(1e6), weight)
         there = say.labels[box] == value
         total += weight
         speaking += np.where(there, weight, np.float32(0.0))
         surely += np.where(there, weight, -weight) * sure
-    total = np.maximum(total, np.float32(1e-30))
-    share: NDArray[np.float32] = speaking / total
-    return share, np.where(share > 0.5, surely, -surely).astype(np.float32) / total
+    total = np.maximum(total, 1e-30)
+    share: NDArray[np.float64] = speaking / total
+    return share, np.where(share > 0.5, surely, -surely) / total
 
 
 def _box(mask: NDArray[np.bool_]) -> tuple[slice, slice]:
@@ -156,6 +166,7 @@ def propagate_planes(
     carried: Callable[[PaintedPlane], Iterator[LabelledSlice]],
     shape: tuple[int, int, int],
     slice_range: tuple[int, int],
+    painted: Sequence[PaintedPlane] | None = None,
 ) -> Iterator[LabelledSlice]:
     """Carry labels along each plane's axis, fuse them, and give the main plane's slices one after the other.
 
@@ -169,6 +180,8 @@ def propagate_planes(
         Slices, rows and columns of the scan.
     slice_range
         First and last slice of the main plane that are wanted, both included.
+    painted
+        The planes with all that was painted, which settles its voxels; by default what travels.
 
     Yields
     ------
@@ -176,22 +189,103 @@ def propagate_planes(
     """
     first, last = slice_range
     values = sorted({label for plane in planes for label in plane.annotation.labels})
-    others = [plane for plane in planes if plane.axis != 0]
-    volumes = [_collected(plane, carried(plane), shape, slice_range, values) for plane in others]
-    distances = {plane.axis: {value: plane.distances(value) for value in values} for plane in planes}
-    across = {plane.axis: plane.annotation for plane in others}
-    mains = [plane for plane in planes if plane.axis == 0]
-    found: Iterator[LabelledSlice | int] = carried(mains[0]) if mains else iter(range(first, last + 1))
-    for one in found:
-        index = one if isinstance(one, int) else one.index
+    # All of them first: what a plane says of a slice is weighed by how it does on the slices painted in the others.
+    volumes = [_collected(plane, carried(plane), shape, slice_range, values) for plane in planes]
+    distances = [{value: plane.distances(value) for value in values} for plane in planes]
+    agreements = [
+        {value: _agreement(plane, labels, planes, value, first) for value in values}
+        for plane, (labels, _) in zip(planes, volumes, strict=True)
+    ]
+    whole = planes if painted is None else painted
+    across = {plane.axis: plane.annotation for plane in whole if plane.axis != 0}
+    main = next((plane.annotation for plane in whole if plane.axis == 0), Annotation())
+    for index in range(first, last + 1):
         says = []
-        if not isinstance(one, int):
-            apart = {value: distances[0][value][index] for value in values}
-            says.append(Say(one.labels, one.confidence, {k: np.asarray(v) for k, v in apart.items()}))
-        for plane, (labels, confidence) in zip(others, volumes, strict=True):
-            along = {k: v[:, None] if plane.axis == 1 else v[None] for k, v in distances[plane.axis].items()}
-            says.append(Say(labels[index - first], confidence[index - first], along))
-        yield _settled(index, fused(says, values), says, across, mains[0].annotation if mains else Annotation())
+        for plane, (labels, confidence), apart, agreeing in zip(planes, volumes, distances, agreements, strict=True):
+            says.append(
+                Say(
+                    labels[index - first],
+                    confidence[index - first],
+                    {value: _on_slice(along, plane.axis, index) for value, along in apart.items()},
+                    {value: _on_slice(along, plane.axis, index) for value, along in agreeing.items()},
+                )
+            )
+        yield _settled(index, fused(says, values), says, across, main)
+
+
+def without_crossings(planes: Sequence[PaintedPlane]) -> list[PaintedPlane]:
+    """Return planes whose slices no longer show labels that only the slices of other planes have left on them.
+
+    A painted slice shows the line on which it is crossed by one of another plane. A label that was painted in that
+    plane alone would seem to be known on the whole slice, as a line.
+    """
+    kept = []
+    for plane in planes:
+        slices = {}
+        for at, image in plane.annotation.slices.items():
+            crossed = np.zeros(image.shape, bool)
+            for other in planes:
+                if other.axis != plane.axis:
+                    for place in other.annotation.slices:
+                        line(crossed, plane.axis, other.axis, place)[...] = True
+            own = np.unique(image[~crossed])
+            shown = np.where(np.isin(image, own), image, 0).astype(image.dtype)
+            if shown.any() or at in plane.annotation.complete:
+                slices[at] = shown
+        kept.append(replace(plane, annotation=Annotation(slices, plane.annotation.complete)))
+    known = {label for plane in kept for label in plane.annotation.labels}
+    if known != {label for plane in planes for label in plane.annotation.labels}:
+        return list(planes)  # a label of a voxel or two, where slices cross
+    return [plane for plane in kept if plane.annotation.slices]
+
+
+def _on_slice(along: NDArray[np.float64], axis: int, index: int) -> NDArray[np.float64]:
+    """Return what holds for each slice of a plane on a slice of the main plane, broadcasting to (rows, columns)."""
+    return np.asarray(along[index]) if axis == 0 else along[:, None] if axis == 1 else along[None]
+
+
+def _agreement(
+    plane: PaintedPlane, labels: LabelArray, planes: Sequence[PaintedPlane], value: int, first: int
+) -> NDArray[np.float64]:
+    """Return how well each slice of a plane agrees with what was painted of a label in the other planes.
+
+    Parameters
+    ----------
+    plane
+        The plane.
+    labels
+        What has travelled in it, shape (slices of the range, rows, columns).
+    planes
+        All planes.
+    value
+        The label.
+    first
+        First slice of the main plane that is wanted.
+
+    Returns
+    -------
+    Dice coefficient on the lines where the slice and its two neighbours cross painted slices, shape (slices of the
+    plane,); 1 where neither shows the label there, or nothing of it was painted in another plane.
+    """
+    both, sizes = np.zeros(plane.count), np.zeros(plane.count)
+    span = slice(first, first + len(labels))
+    for other in planes:
+        if other.axis == plane.axis or value not in other.annotation.labels:
+            continue
+        for at in other.annotation.anchors(value):
+            if other.axis == 0 and not span.start <= at < span.stop:
+                continue
+            found = labels.take(at - first if other.axis == 0 else at, other.axis) == value
+            painted = other.annotation.slices[at] == value
+            if other.axis != 0:
+                painted = painted[span]
+            # The image's axes are the two others, in their order: the plane's own, and the line.
+            along = 1 - [axis for axis in (0, 1, 2) if axis != other.axis].index(plane.axis)
+            where = span if plane.axis == 0 else slice(None)
+            both[where] += np.count_nonzero(found & painted, along)
+            sizes[where] += np.count_nonzero(found, along) + np.count_nonzero(painted, along)
+    both, sizes = (np.convolve(values, np.ones(3), "same") for values in (both, sizes))
+    return np.where(sizes > 0, 2.0 * both / np.maximum(sizes, 1.0), 1.0)
 
 
 def _settled(
@@ -229,6 +323,9 @@ def _collected(
     size = last + 1 - first, *shape[1:]
     labels, confidence = np.zeros(size, label_dtype(values[-1])), np.ones(size, np.float16)
     for found in slices:
+        if plane.axis == 0:
+            labels[found.index - first], confidence[found.index - first] = found.labels, found.confidence
+            continue
         place = (slice(None),) * plane.axis + (found.index,)
         labels[place] = found.labels[first : last + 1]
         confidence[place] = found.confidence[first : last + 1]
