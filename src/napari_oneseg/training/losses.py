@@ -65,7 +65,7 @@ def run_on_loss(copied: Tensor, truth: Tensor, painted: Tensor, processes: Proce
     return 0.5 * torch.where(gone, share, 0.0).sum() / processes.mean(counts.sum()).clamp_min(1 / processes.count)
 
 
-def part_loss(odds: Tensor, right: Tensor, parts: Parts, painted_area: Tensor) -> Tensor:
+def part_loss(odds: Tensor, right: Tensor, parts: Parts, painted_area: Tensor, processes: Processes = ALONE) -> Tensor:
     """Return how badly it was told which parts of labels belong to them.
 
     Parameters
@@ -78,6 +78,8 @@ def part_loss(odds: Tensor, right: Tensor, parts: Parts, painted_area: Tensor) -
         The parts.
     painted_area
         Positions of each label where it was painted, shape (batch, L).
+    processes
+        As in :func:`label_copy_loss`.
 
     Returns
     -------
@@ -87,4 +89,4 @@ def part_loss(odds: Tensor, right: Tensor, parts: Parts, painted_area: Tensor) -
     area = parts.area
     weight = (2.0 * right - 1.0).abs() * area / (area + 0.3 * painted_area[parts.sample, parts.label])
     entropy = functional.binary_cross_entropy_with_logits(odds, (right > 0.5).to(odds.dtype), reduction="none")
-    return (weight * entropy).sum() / weight.sum().clamp_min(1.0)
+    return (weight * entropy).sum() / processes.mean(weight.sum()).clamp_min(1.0 / processes.count)

@@ -91,16 +91,16 @@ def rollout_loss(
         total = total + run_on_loss(refined, truth[:, 1:], painted, processes)
         if refiner.part_classifier is not None:
             parts = find_parts(refined)
-            if len(parts):
-                odds, support = refiner.part_classifier(
-                    parts, seen, further, labels, matched.expand_as(labels), usual, area, batch.distances
-                )
-                right = parts.mean((truth[:, 1:] > 0.5).float()[:, :, None])[:, 0]
-                total = total + part_loss(odds, right, parts, area)
-                # A part that belongs to its label is never lost here, so that the run goes on to harder slices.
-                stays = (odds > 0.0) | (right > 0.5)
-                usual = usual_support(usual, parts, support, stays)
-                refined = refined * parts.without(stays.cpu().numpy())
+            # Also where there is none: several processes must do the same.
+            odds, support = refiner.part_classifier(
+                parts, seen, further, labels, matched.expand_as(labels), usual, area, batch.distances
+            )
+            right = parts.mean((truth[:, 1:] > 0.5).float()[:, :, None])[:, 0]
+            total = total + part_loss(odds, right, parts, area, processes)
+            # A part that belongs to its label is never lost here, so that the run goes on to harder slices.
+            stays = (odds > 0.0) | (right > 0.5)
+            usual = usual_support(usual, parts, support, stays)
+            refined = refined * parts.without(stays.cpu().numpy())
         labels = refined
     mean: Tensor = total / (length - 1)
     return mean
