@@ -329,8 +329,10 @@ def test_who_presses_the_window_s_button_is_asked_by_us_alone(desk: Desk, monkey
     desk.widget.asking.may_close = lambda: asked.append("ours") or True  # type: ignore[func-returns-value, method-assign]
     desk.paint(4)
     window = desk.widget.window()
-    monkeypatch.setattr(window, "close", lambda: closed.append(True))
-    assert desk.widget.closing.refuses(window, Spontaneous()), "napari would ask once more"
-    desk.qtbot.waitUntil(lambda: closed == [True])
+    # Within the test only: a window that is not closed in the end would be a leak.
+    with monkeypatch.context() as patch:
+        patch.setattr(window, "close", lambda: closed.append(True))
+        assert desk.widget.closing.refuses(window, Spontaneous()), "napari would ask once more"
+        desk.qtbot.waitUntil(lambda: closed == [True])
     assert not desk.widget.closing.refuses(window, QEvent(QEvent.Type.Close))
     assert asked == ["ours"]
