@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import dask.array as da
+import nibabel
 import numpy as np
 import pytest
 from napari.layers import Image, Labels, Layer
@@ -15,11 +16,13 @@ from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
 from napari_oneseg.errors import InputError
+from napari_oneseg.file_order import in_file_order
 from napari_oneseg.io import read_volume, write_labels
 from napari_oneseg.orientation import Orientation
 from napari_oneseg.plugin import scan_layer
 from napari_oneseg.plugin.scan_layer import (
     OpenScan,
+    ScanRecord,
     describe_layer,
     labels_layer_kwargs,
     open_snapshot,
@@ -379,3 +382,12 @@ def test_labels_lie_exactly_on_the_layer(transform: str) -> None:
     assert labels.units == layer.units
     assert labels.axis_labels == layer.axis_labels
     assert scan_of_layer(layer).shown.array.shape == labels.data.shape
+
+
+def test_a_layer_remembers_where_its_scan_lies_in_the_file(tmp_path: Path) -> None:
+    path = save_scan(tmp_path / "scan.nii.gz", DIRECTIONS["oblique sagittal"])
+    volume = read_volume(path)
+    source = ScanRecord(volume).source
+    assert source.array.shape == nibabel.load(path).shape[::-1]
+    assert source.to_file == Orientation()
+    assert source.origin == in_file_order(volume).origin

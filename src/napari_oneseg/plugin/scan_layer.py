@@ -13,6 +13,7 @@ from napari.layers import Image, Labels
 from numpy.typing import NDArray
 
 from napari_oneseg.errors import InputError
+from napari_oneseg.file_order import in_file_order
 from napari_oneseg.image_formats import known_ending
 from napari_oneseg.orientation import Orientation
 from napari_oneseg.plugin.layer_grid import (
@@ -91,6 +92,11 @@ class ScanRecord:
     def shape(self) -> tuple[int, ...]:
         """The scan's, (z, y, x)."""
         return self.volume.array.shape
+
+    @property
+    def source(self) -> Volume:
+        """The scan in the order of its file, on its file's grid."""
+        return in_file_order(self.volume)
 
     @property
     def in_viewer(self) -> Matrix:
