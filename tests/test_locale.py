@@ -17,6 +17,8 @@ FILES = (
     *("test_io", "test_nrrd", "test_metaimage", "test_nifti", "test_voxel_size", "test_segment_nrrd"),
     *("test_session_file", "test_study", "test_cli_terminal"),
 )
+# The first locale has all of it; the others, whose digits and letters differ, the files with numbers in their headers.
+NUMBERS = ("test_nrrd", "test_metaimage", "test_voxel_size")
 
 
 @pytest.mark.parametrize("name", LOCALES)
@@ -25,7 +27,7 @@ def test_reading_writing_and_the_command_line_in_another_locale(tmp_path: Path, 
     others = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST_", "LC_", "LANG"))}
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
-        + [str(ROOT / "tests" / f"{file}.py") for file in FILES],
+        + [str(ROOT / "tests" / f"{file}.py") for file in (FILES if name == LOCALES[0] else NUMBERS)],
         cwd=ROOT,
         env=others | {"LOCPATH": str(tmp_path), "LC_ALL": called, "ONESEG_TEST_LOCALE": called},
         capture_output=True,
