@@ -18,7 +18,7 @@ from napari_oneseg.file_order import reorient
 from napari_oneseg.orientation import nearest_orientation
 from napari_oneseg.plugin.orientation_markers import OrientationMarkers, letters_of
 from napari_oneseg.plugin.scan_layer import scan_layer_data, scan_of_layer
-from napari_oneseg.plugin.viewer_link import ViewerLink
+from napari_oneseg.plugin.viewer_link import FRAME, ViewerLink
 from napari_oneseg.volume import Volume
 from tests.plugin.layer_fixtures import DIRECTIONS, napari_nifti_layer, save_scan
 
@@ -189,3 +189,21 @@ def test_a_stroke_lands_on_the_voxel_under_the_mouse(
         QTest.mouseRelease(native, Qt.MouseButton.LeftButton, pos=at)
         assert list(map(tuple, np.argwhere(labels.data))) == [voxel]
     link.close()
+
+
+@pytest.mark.parametrize("axis", PLANES)
+def test_the_frame_of_a_slice_is_as_wide_on_all_sides_and_covers_nothing(link: ViewerLink, axis: int) -> None:
+    open_layer(link, layer_of(DIRECTIONS["straight"]), axis)
+    link.mark(4)
+    frame = link.viewer.layers[FRAME]
+    sides = [k for k in (0, 1, 2) if k != axis]
+    sizes, steps = np.array(SIZE)[sides], np.array((3.0, 1.0, 0.5))[sides]
+    widths = []
+    for bar in frame.data:
+        assert (bar[:, axis] == 4).all()
+        low, high = bar[:, sides].min(0), bar[:, sides].max(0)
+        outside = (high <= -0.5 + 1e-6) | (low >= sizes - 0.5 - 1e-6)
+        assert outside.any(), "it lies beside the slice"
+        widths.append(float(((high - low) * steps)[outside].min()))
+    assert len(widths) == 4
+    assert widths == pytest.approx([widths[0]] * 4, rel=1e-5)

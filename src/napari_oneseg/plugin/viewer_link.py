@@ -223,14 +223,26 @@ class ViewerLink(QObject):
         if self.scan is None or self.layer is None:
             return
         self.unmark()
-        rows, columns = (size for axis, size in enumerate(self.scan.shown.array.shape) if axis != self.axis)
-        corners = np.array([[-0.5, -0.5], [-0.5, columns - 0.5], [rows - 0.5, columns - 0.5], [rows - 0.5, -0.5]])
-        frame = np.insert(corners, self.axis, float(index), axis=1)
-        width = max(rows, columns) / 120
+        sides = [axis for axis in (0, 1, 2) if axis != self.axis]
+        rows, columns = (self.scan.shown.array.shape[axis] for axis in sides)
+        # As wide in mm on all sides, however long the voxels are, and round the slice, so that nothing is covered.
+        steps = [self.scan.shown.spacing[axis] for axis in sides]
+        width = max(rows * steps[0], columns * steps[1]) / 120
+        high, wide = width / steps[0], width / steps[1]
+        bottom, right = rows - 0.5, columns - 0.5
+        bars = [
+            np.insert(np.array([[y, x], [y, x + w], [y + h, x + w], [y + h, x]]), self.axis, float(index), axis=1)
+            for y, x, h, w in (
+                (-0.5 - high, -0.5 - wide, high, columns + 2 * wide),
+                (bottom, -0.5 - wide, high, columns + 2 * wide),
+                (-0.5, -0.5 - wide, float(rows), wide),
+                (-0.5, right, float(rows), wide),
+            )
+        ]
         kwargs: dict[str, Any] = dict(self.scan.display)
         active = self.viewer.layers.selection.active
         layer = self.viewer.add_shapes(
-            [frame], shape_type="polygon", edge_color=_FRAME_COLOUR, face_color="transparent", edge_width=width,
+            bars, shape_type="polygon", edge_color="transparent", face_color=_FRAME_COLOUR, edge_width=0,
             name=FRAME, metadata=AID, **kwargs,
         )  # fmt: skip
         layer.editable = False
